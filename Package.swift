@@ -1,0 +1,134 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// The dependencies written here are the architecture: see ARCHITECTURE.md. A folder imports only folders listed above it.
+
+let strict: [SwiftSetting] = [
+  .strictMemorySafety(),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+/// A library target of ours at `Sources/<folder>/<name>`.
+func module(_ folder: String, _ name: String, _ dependencies: [Target.Dependency] = [], settings: [SwiftSetting] = []) -> Target {
+  .target(name: name, dependencies: dependencies, path: "Sources/\(folder)/\(name)", swiftSettings: strict + settings)
+}
+
+/// The tests of one or more modules at `Tests/<name>Tests`.
+func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+  .testTarget(
+    name: "\(name)Tests", dependencies: dependencies, path: "Tests/\(name)Tests", resources: resources,
+    swiftSettings: [.enableUpcomingFeature("ExistentialAny")])
+}
+
+let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
+
+let package = Package(
+  name: "margay",
+  products: [
+    .executable(name: "margay", targets: ["margay"]),
+    .executable(name: "margay-cni", targets: ["margay-cni"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-collections", exact: "1.6.0"),
+    .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
+    .package(url: "https://github.com/groue/GRDB.swift", exact: "7.10.0"),
+  ],
+  targets: [
+    // Vocabulary: what everyone may say.
+    module("Vocabulary", "Octets", settings: [.enableExperimentalFeature("Lifetimes")]),
+    module("Vocabulary", "Addresses", ["Octets"]),
+    module("Vocabulary", "Names"),
+    module("Vocabulary", "Deltas"),
+    module("Vocabulary", "Selectors", ["Names"]),
+    module("Vocabulary", "Resources", ["Addresses", "Names"]),
+    module("Vocabulary", "HostPlans", ["Addresses", "Resources"]),
+
+    // Formats: bytes and text <-> values.
+    module("Formats", "JSON"),
+    module("Formats", "Documents", ["JSON", "Resources", "Selectors", "Addresses", "Names", "Yams"]),
+    module("Formats", "BGPMessages", ["Octets", "Addresses"]),
+    module("Formats", "NetlinkMessages", ["Octets", "Addresses"]),
+    module("Formats", "Rulesets", ["Octets", "Addresses", "NetlinkMessages"]),
+    module("Formats", "CNIMessages", ["JSON", "Addresses"]),
+
+    // Reasoning: pure decisions; no clock, no socket, no task.
+    module("Reasoning", "Calculation", ["Addresses", "Names", "Deltas", "Selectors", "Resources", "HostPlans"]),
+    module("Reasoning", "PolicyRendering", ["Addresses", "Names", "Resources", "HostPlans", "Rulesets"]),
+    module("Reasoning", "PolicyOracle", ["Addresses", "Selectors", "Resources"]),
+    module("Reasoning", "AddressPlans", ["Addresses", "Names", "Resources", "Selectors"]),
+    module("Reasoning", "BGPSessions", ["Addresses", "BGPMessages"]),
+    module("Reasoning", "BGPRoutes", ["Addresses", "Deltas", "BGPMessages"]),
+
+    // Edges: effects; each has a fake that obeys its rules.
+    .target(name: "CLinux", path: "Sources/Edges/CLinux"),
+    module("Edges", "Sockets", ["CLinux", "Octets", "Addresses"]),
+    module("Edges", "NetlinkEdge", ["CLinux", "Sockets", "Octets", "Addresses", "NetlinkMessages"]),
+    module("Edges", "RulesetDriver", ["Sockets", "NetlinkEdge", "NetlinkMessages", "Octets", "Rulesets", "Addresses", "Deltas", log]),
+    module("Edges", "RouteDriver", ["NetlinkEdge", "NetlinkMessages", "Addresses", "Deltas", "HostPlans", log]),
+    module("Edges", "LinkDriver", ["Sockets", "NetlinkEdge", "NetlinkMessages", "Addresses", "HostPlans", log]),
+    module("Edges", "BGPTransport", ["CLinux", "Sockets", "Addresses", "BGPMessages"]),
+    module("Edges", "Datastore", ["JSON", "Documents", "Resources", "Names", "Addresses"]),
+    module("Edges", "DatastoreMemory", ["Datastore"]),
+    module("Edges", "DatastoreSQLite", ["Datastore", "CLinux", .product(name: "GRDB", package: "GRDB.swift")]),
+    module("Edges", "AddressAssignment", ["AddressPlans", "Datastore", "JSON", "Resources", "Addresses", "Names", log]),
+
+    // Programs: assembled from the above.
+    module("Programs", "CNIServer", [
+      "CNIMessages", "JSON", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "AddressAssignment", "Resources", "Names", "Addresses", log,
+    ]),
+    module("Programs", "FelixProgram", [
+      "Calculation", "PolicyRendering", "RulesetDriver", "RouteDriver", "LinkDriver", "NetlinkEdge", "NetlinkMessages", "Rulesets", "Sockets",
+      "Datastore", "Documents", "JSON", "Resources", "HostPlans", "Addresses", "Names", "CNIServer", log,
+    ]),
+    module("Programs", "BGPProgram", [
+      "BGPMessages", "BGPSessions", "BGPRoutes", "BGPTransport", "NetlinkEdge", "NetlinkMessages", "Sockets", "Datastore", "JSON", "Resources",
+      "Selectors", "Addresses", "Deltas", log,
+    ]),
+    module("Programs", "NodeProgram", ["CLinux", "Sockets", "NetlinkEdge", "Datastore", "Resources", "Addresses", "JSON", log]),
+    module("Programs", "LabProgram", [
+      "CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "Documents", "JSON", "Resources", "PolicyOracle", "Addresses", "Names",
+      "CNIMessages", log,
+    ]),
+
+    // Commands: parse, assemble, run.
+    .executableTarget(
+      name: "margay",
+      dependencies: [
+        "FelixProgram", "BGPProgram", "NodeProgram", "LabProgram", "Datastore", "DatastoreMemory", "DatastoreSQLite", "Documents", "JSON",
+        "Resources", "Selectors", "AddressAssignment", "Addresses", "Names", "Sockets", "NetlinkEdge", log, arguments,
+      ],
+      path: "Sources/Commands/margay", swiftSettings: strict),
+    .executableTarget(
+      name: "margay-cni",
+      dependencies: ["CNIMessages", "JSON", "CLinux", "Sockets", "Addresses"],
+      path: "Sources/Commands/margay-cni", swiftSettings: strict,
+      linkerSettings: [.unsafeFlags(["-static-executable", "-Xlinker", "-s", "-Xlinker", "--gc-sections"])]),
+
+    // Testing: libraries for tests.
+    module("../Testing", "KernelSandbox", ["CLinux", "Sockets", "NetlinkEdge"]),
+    module("../Testing", "DatastoreContract", ["Datastore"]),
+
+    tests("Addresses", ["Octets", "Addresses"]),
+    tests("Selectors", ["Selectors", "Names"]),
+    tests("Documents", ["JSON", "Documents", "Resources"]),
+    tests("Calculation", ["Calculation", "HostPlans", "Deltas", "Resources", "Selectors", "Addresses"]),
+    tests("PolicyOracle", ["PolicyOracle", "Resources", "Addresses"]),
+    tests("PolicyRendering", ["PolicyRendering", "Rulesets", "HostPlans", "Resources", "Addresses"]),
+    tests("Netlink", ["Sockets", "NetlinkMessages", "NetlinkEdge", "LinkDriver", "RouteDriver", "HostPlans", "Addresses", "KernelSandbox"]),
+    tests("Ruleset", ["Rulesets", "RulesetDriver", "NetlinkEdge", "NetlinkMessages", "Addresses", "KernelSandbox"]),
+    tests("Datastore", ["Datastore", "DatastoreMemory", "DatastoreSQLite", "DatastoreContract", "Documents", "JSON", "Resources"]),
+    tests("AddressPlans", ["AddressPlans", "AddressAssignment", "Datastore", "DatastoreMemory", "Resources", "JSON", "Addresses"]),
+    tests("CNI", ["CNIMessages", "CNIServer", "JSON", "KernelSandbox", "DatastoreMemory", "Datastore", "NetlinkEdge", "Resources", "Addresses"]),
+    tests("BGPMessages", ["BGPMessages", "Octets", "Addresses"]),
+    tests("BGPSessions", ["BGPSessions", "BGPMessages", "Addresses"]),
+    tests("BGPRoutes", ["BGPRoutes", "BGPMessages", "Addresses"]),
+    tests("BGPProgram", ["BGPProgram", "BGPTransport", "KernelSandbox", "DatastoreMemory", "Datastore", "NetlinkEdge", "Resources", "Addresses"]),
+    tests("Felix", ["FelixProgram", "DatastoreMemory", "Datastore", "KernelSandbox", "NetlinkEdge", "Resources", "Addresses", "PolicyOracle"]),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,3 @@
+#ifndef MARGAY_CLINUX_H
+#define MARGAY_CLINUX_H
+#endif
