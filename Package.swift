@@ -50,6 +50,7 @@ let package = Package(
 
     // Formats: bytes and text <-> values.
     module("Formats", "JSON"),
+    module("Formats", "Tables"),
     module("Formats", "Documents", ["JSON", "Resources", "Selectors", "Addresses", "Names", "Yams"]),
     module("Formats", "BGPMessages", ["Octets", "Addresses"]),
     module("Formats", "NetlinkMessages", ["Octets", "Addresses"]),
@@ -92,7 +93,7 @@ let package = Package(
     module("Programs", "NodeProgram", ["CLinux", "Sockets", "NetlinkEdge", "Datastore", "Resources", "Addresses", "JSON", log]),
     module("Programs", "LabProgram", [
       "CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "Documents", "JSON", "Resources", "PolicyOracle", "Addresses", "Names",
-      "CNIMessages", log,
+      "CNIMessages", "Tables", log,
     ]),
 
     // Commands: parse, assemble, run.
@@ -100,7 +101,7 @@ let package = Package(
       name: "margay",
       dependencies: [
         "FelixProgram", "BGPProgram", "NodeProgram", "LabProgram", "Datastore", "DatastoreMemory", "DatastoreSQLite", "Documents", "JSON",
-        "Resources", "Selectors", "AddressAssignment", "Addresses", "Names", "Sockets", "NetlinkEdge", log, arguments,
+        "Resources", "Selectors", "AddressAssignment", "Addresses", "Names", "Sockets", "NetlinkEdge", "Tables", log, arguments,
       ],
       path: "Sources/Commands/margay", swiftSettings: strict),
     .executableTarget(

@@ -1,0 +1,41 @@
+# One command per wish; HACKING.md says more. `make` alone lists them.
+SHELL := /bin/bash
+BUILD := .build/release
+MARGAY := $(BUILD)/margay
+LAB ?= demo
+export SWIFT_BACKTRACE ?= enable=no
+
+.PHONY: help build demo down test unit e2e-short test-long bench goldens clean
+
+help:
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+build: ## both executables, optimised, in .build/release
+	@scripts/prepare build
+	@scripts/build
+
+demo: ## a small datacenter in network namespaces, with traffic; KEEP=1 leaves it standing
+	@scripts/prepare demo
+	@scripts/build
+	@$(MARGAY) lab demo --name $(LAB) $(if $(KEEP),--keep)
+
+down: ## remove a lab that was kept (LAB=name)
+	@$(MARGAY) lab down --name $(LAB)
+
+test: ## units, contracts, kernel tests and the demo
+	@scripts/prepare test
+	@scripts/test
+
+unit: ## only the Swift tests; FILTER=BGP selects
+	@scripts/prepare test
+	@swift test $(if $(FILTER),--filter $(FILTER))
+
+e2e-short: ## the short end-to-end set beyond `make test`
+	@scripts/prepare test
+	@scripts/e2e-short
+
+goldens: ## rewrite expected outputs, for review as a diff
+	@UPDATE_GOLDENS=1 swift test
+
+clean: ## remove what was built
+	@rm -rf .build
