@@ -74,6 +74,8 @@ public final class NetlinkSocket {
   public let descriptor: OwnedDescriptor
   /// Our address; the kernel's notifications about our own changes carry it in the header.
   public let port: UInt32
+  /// How many dumps were thrown away because something changed under way.
+  public private(set) var dumpsRepeated = 0
   private var sequence: UInt32
   private var sendCapacity: Int
   private var buffer: [UInt8]
@@ -226,10 +228,13 @@ public final class NetlinkSocket {
         }
       }
       if let failure {
-        if failure.code == EINTR || failure.code == EAGAIN || failure.code == EBUSY, attempt < attemptsMax { continue }
-        throw failure.about(what)
+        guard failure.code == EINTR || failure.code == EAGAIN || failure.code == EBUSY, attempt < attemptsMax else {
+          throw failure.about(what)
+        }
+      } else if !interrupted {
+        return values
       }
-      if !interrupted { return values }
+      dumpsRepeated += 1
     }
     throw NetlinkError(code: EINTR, message: "the dump was interrupted \(attemptsMax) times", what: what)
   }

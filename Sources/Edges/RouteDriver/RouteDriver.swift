@@ -1,0 +1,295 @@
+/// Keeps the routes of one protocol number in one table of the kernel as its owner wants them.
+///
+/// Felix has one of these (workload and block routes, protocol 80), the BGP speaker another (learned routes, protocol 81). Only routes
+/// of that protocol are ever changed or deleted, and, if asked for, any route on interfaces of a name prefix.
+///
+/// Hazards and the answers:
+/// - The kernel removes IPv4 routes along with their interface and tells nobody: link events count as removals.
+/// - A route of another program stands where ours would: it is left alone (adding is exclusive), and the conflict is told.
+/// - Another program replaces ours: its RTM_NEWROUTE on a key of ours makes us read back.
+/// - Interfaces come again under another index: routes name interfaces, and are resolved anew with every link event.
+/// - The CNI server writes a workload's route before Felix hears of the workload: a route that just appeared is not deleted for
+///   `deletionGrace`.
+
+public import Addresses
+import Deltas
+public import NetlinkEdge
+public import NetlinkMessages
+public import Sockets
+
+/// One owner at a time. Feed it with the events of a `RouteMonitor` (links, addresses, routes) opened before `resync()`.
+public final class RouteDriver {
+  public struct Report: Equatable, Sendable {
+    /// Changes the kernel accepted.
+    public var changed = 0
+    /// Routes that are wanted and do not stand, with the reason.
+    public var problems: [RouteProblem] = []
+    /// When to call `apply` again although nothing happened; nil when there is no need.
+    public var again: MonotonicInstant?
+  }
+  typealias Key = KernelRoute.Key
+
+  public let `protocol`: RouteProtocol
+  public let table: UInt32
+  public let families: Set<IPFamily>
+  /// Routes on interfaces with this name prefix are ours whatever their protocol (except the kernel's own).
+  public let ownedInterfacePrefix: String?
+  private let deletionGrace: Duration
+  private let netlink: RouteNetlink
+
+  private var specs: [IPPrefix: RouteSpec] = [:]
+  private var prefixesByDevice: [String: Set<IPPrefix>] = [:]
+  private var links: [UInt32: Link] = [:]
+  private var linkIndexes: [String: UInt32] = [:]
+  private var deltas = DeltaMap<Key, KernelRoute> { $0.isSatisfied(by: $1) }
+  private var keys: [IPPrefix: Key] = [:]
+  /// Wanted routes (or hops of them) that wait for an interface.
+  private var waiting: [IPPrefix: String] = [:]
+  /// Refused by the kernel; tried again when something changed that may matter.
+  private var refused: [Key: String] = [:]
+  private var standingByInterface: [UInt32: Set<Key>] = [:]
+  private var appeared: [Key: MonotonicInstant] = [:]
+  private var needsReadBack = true
+
+  public init(
+    netlink: RouteNetlink, protocol: RouteProtocol, table: UInt32 = KernelRoute.mainTable, families: Set<IPFamily> = [.v4, .v6],
+    ownedInterfacePrefix: String? = nil, deletionGrace: Duration = .zero
+  ) {
+    self.netlink = netlink
+    self.protocol = `protocol`
+    self.table = table
+    self.families = families
+    self.ownedInterfacePrefix = ownedInterfacePrefix
+    self.deletionGrace = deletionGrace
+  }
+
+  // MARK: Wanting
+
+  /// Nil: no route of ours to this prefix. Nothing is sent before `apply`.
+  public func want(_ spec: RouteSpec?, for prefix: IPPrefix) {
+    guard families.contains(prefix.family), specs[prefix] != spec else { return }
+    for hop in specs[prefix]?.hops ?? [] {
+      if let device = hop.device { prefixesByDevice[device]?.remove(prefix) }
+    }
+    specs[prefix] = spec
+    for hop in spec?.hops ?? [] {
+      if let device = hop.device { prefixesByDevice[device, default: []].insert(prefix) }
+    }
+    resolve(prefix)
+  }
+  public var wantedCount: Int { specs.count }
+  /// True when the kernel, as far as we know, is as wanted, and nothing waits.
+  public var isSettled: Bool { deltas.isSettled && waiting.isEmpty && !needsReadBack }
+  /// Routes of ours that stand, as last seen.
+  public var standing: [KernelRoute] { Array(deltas.observed.values) }
+
+  private func resolve(_ prefix: IPPrefix) {
+    waiting[prefix] = nil
+    let before = keys[prefix]
+    var route: KernelRoute?
+    if let spec = specs[prefix] {
+      var hops: [NextHop] = []
+      for hop in spec.hops {
+        var index: UInt32?
+        if let device = hop.device {
+          guard let found = linkIndexes[device] else {
+            waiting[prefix] = "\(device) does not exist; retrying when it appears"
+            continue
+          }
+          guard links[found]?.isUp == true else {
+            waiting[prefix] = "\(device) is down; retrying when it is up"
+            continue
+          }
+          index = found
+        }
+        hops.append(NextHop(gateway: hop.gateway, interface: index, weight: hop.weight, isOnLink: hop.isOnLink))
+      }
+      if !hops.isEmpty || !spec.type.isForwarding {
+        route = KernelRoute(
+          prefix, nextHops: hops, type: spec.type, protocol: `protocol`, table: table, metric: spec.metric,
+          preferredSource: spec.preferredSource)
+      }
+    }
+    // Another metric is another route to the kernel.
+    if let before, before != route?.key {
+      deltas.want(nil, for: before)
+      refused[before] = nil
+    }
+    keys[prefix] = route?.key
+    if let route {
+      if deltas.wanted[route.key] != route { refused[route.key] = nil }
+      deltas.want(route, for: route.key)
+    }
+  }
+
+  // MARK: Observing
+
+  /// Link, address and route events; others are ignored.
+  public func handle(_ event: RouteNetlinkEvent, now: MonotonicInstant = .now) {
+    switch event {
+    case .link(let link): update(link)
+    case .linkRemoved(let link): remove(link)
+    case .address, .addressRemoved: refused.removeAll()
+    case .route(let route):
+      guard route.table == table, families.contains(route.destination.family) else { return }
+      if isOurs(route) {
+        if deltas.observed[route.key] == nil, deltas.wanted[route.key] == nil { appeared[route.key] = now }
+        stand(route, route.key)
+      } else if deltas.observed[route.key] != nil {
+        needsReadBack = true
+      }
+    case .routeRemoved(let route):
+      guard route.table == table, isOurs(route), let standing = deltas.observed[route.key] else { return }
+      // IPv6 may tell the end of one hop of several in the same words.
+      if standing.nextHops.count > max(route.nextHops.count, 1) { needsReadBack = true } else { stand(nil, route.key) }
+    case .neighbour, .neighbourRemoved: break
+    }
+  }
+  /// Everything read anew: after a lost notification, and from time to time.
+  public func resync() throws(NetlinkError) {
+    let links = try netlink.links()
+    self.links = [:]
+    linkIndexes = [:]
+    for link in links {
+      self.links[link.index] = link
+      linkIndexes[link.name] = link.index
+    }
+    refused.removeAll()
+    try readBack()
+    for prefix in specs.keys { resolve(prefix) }
+  }
+
+  private func isOurs(_ route: KernelRoute) -> Bool {
+    if route.protocol == `protocol` { return true }
+    guard let ownedInterfacePrefix, route.protocol != .kernel, route.nextHops.count == 1, let index = route.nextHops[0].interface,
+      let link = links[index]
+    else { return false }
+    return link.name.hasPrefix(ownedInterfacePrefix)
+  }
+
+  private func readBack() throws(NetlinkError) {
+    var all: [Key: KernelRoute] = [:]
+    for family in families {
+      for route in try netlink.routes(table: table, protocol: ownedInterfacePrefix == nil ? `protocol` : nil, family: family)
+      where isOurs(route) { all[route.key] = route }
+    }
+    deltas.observeAll(all)
+    standingByInterface = [:]
+    for (key, route) in all { note(route, key) }
+    needsReadBack = false
+  }
+
+  private func note(_ route: KernelRoute, _ key: Key) {
+    for case let index? in route.nextHops.map(\.interface) { standingByInterface[index, default: []].insert(key) }
+  }
+  private func stand(_ route: KernelRoute?, _ key: Key) {
+    for case let index? in (deltas.observed[key]?.nextHops ?? []).map(\.interface) { standingByInterface[index]?.remove(key) }
+    deltas.observe(route, for: key)
+    if let route { note(route, key) } else { appeared[key] = nil }
+  }
+
+  private func update(_ link: Link) {
+    let before = links[link.index]
+    links[link.index] = link
+    if let before, before.name != link.name {
+      if linkIndexes[before.name] == link.index { linkIndexes[before.name] = nil }
+      linkIndexes[link.name] = link.index
+      resolveAll(on: before.name)
+    }
+    linkIndexes[link.name] = link.index
+    guard before?.isUp != link.isUp || before?.name != link.name || before?.isOperational != link.isOperational else { return }
+    if !link.isUp { forgetRoutes(on: link.index) }
+    refused.removeAll()
+    resolveAll(on: link.name)
+  }
+  private func remove(_ link: Link) {
+    let name = links[link.index]?.name ?? link.name
+    links[link.index] = nil
+    if linkIndexes[name] == link.index { linkIndexes[name] = nil }
+    forgetRoutes(on: link.index)
+    standingByInterface[link.index] = nil
+    resolveAll(on: name)
+  }
+  private func resolveAll(on device: String) {
+    for prefix in prefixesByDevice[device] ?? [] { resolve(prefix) }
+  }
+  private func forgetRoutes(on index: UInt32) {
+    for key in standingByInterface[index] ?? [] {
+      if let route = deltas.observed[key], route.nextHops.count > 1 { needsReadBack = true } else { stand(nil, key) }
+    }
+  }
+
+  // MARK: Applying
+
+  /// Sends what is left to do as batches. Call it only when what is wanted is complete: all else of ours is removed.
+  ///
+  /// Order: changes and additions first, so that a destination is never without a route; then removals.
+  public func apply(now: MonotonicInstant = .now) throws(NetlinkError) -> Report {
+    if needsReadBack {
+      if links.isEmpty { try resync() } else { try readBack() }
+    }
+    var report = Report()
+    var updates = deltas.pendingUpdates.filter { refused[$0.key] == nil }
+    report.changed += try send(&updates)
+    // Two rounds: what stood in the way the first time has been read back.
+    if !updates.isEmpty { report.changed += try send(&updates) }
+    for (key, route) in updates {
+      let foreign = try netlink.routes(table: table, family: key.destination.family).first { $0.key == key }
+      let owner = foreign.map { "a route of protocol \($0.protocol)" } ?? "another route"
+      refused[key] = "\(owner) stands in its place (\(route)); remove that one, or choose another metric"
+    }
+
+    var deletions: [(key: Key, value: KernelRoute)] = []
+    for (key, route) in deltas.pendingDeletions {
+      if let since = appeared[key], since + deletionGrace > now {
+        report.again = min(report.again ?? since + deletionGrace, since + deletionGrace)
+      } else {
+        deletions.append((key, route))
+      }
+    }
+    let results = try netlink.apply(deletions.map { .deleteRoute($0.value) })
+    for ((key, route), error) in zip(deletions, results) {
+      if let error {
+        report.problems.append(RouteProblem(prefix: route.destination, reason: "cannot be removed: \(error)"))
+      } else {
+        stand(nil, key)
+        report.changed += 1
+      }
+    }
+    for (prefix, reason) in waiting { report.problems.append(RouteProblem(prefix: prefix, reason: reason)) }
+    for (key, reason) in refused where deltas.wanted[key] != nil {
+      report.problems.append(RouteProblem(prefix: key.destination, reason: reason))
+    }
+    report.problems.sort { $0.prefix < $1.prefix }
+    return report
+  }
+
+  /// Sends the updates; leaves in the list those whose place another route held, after reading back. Returns how many were done.
+  private func send(_ updates: inout [(key: Key, value: KernelRoute)]) throws(NetlinkError) -> Int {
+    let changes: [RouteNetlinkChange] = updates.map {
+      deltas.observed[$0.key] == nil ? .addRoute($0.value) : .replaceRoute($0.value)
+    }
+    var occupied: [(key: Key, value: KernelRoute)] = []
+    var changed = 0
+    for ((key, route), error) in zip(updates, try netlink.apply(changes)) {
+      guard let error else {
+        stand(route, key)
+        appeared[key] = nil
+        changed += 1
+        continue
+      }
+      if error.isExists {
+        occupied.append((key, route))
+      } else {
+        let retry = error.needsInterface ? "retrying when an interface or address changes" : "retrying at the next change"
+        refused[key] = "\(error); \(retry)"
+      }
+    }
+    if !occupied.isEmpty {
+      try readBack()
+      occupied.removeAll { !deltas.updateKeys.contains($0.key) }
+    }
+    updates = occupied
+    return changed
+  }
+}
