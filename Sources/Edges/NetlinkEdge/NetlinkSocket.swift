@@ -35,13 +35,14 @@ public enum NetlinkStatistics {
   }
   public static var mutations: Int { mutations(.route) + mutations(.netfilter) }
 
-  static func count(_ batch: NetlinkBatch, _ family: NetlinkFamily) {
+  static func count(_ batch: NetlinkBatch, _ family: NetlinkFamily) -> Int {
     var changes = 0
     for index in 0..<batch.count where isChange(batch.type(ofMessage: index), family) { changes += 1 }
     switch family {
     case .route: route.add(changes, ordering: .relaxed)
     case .netfilter: netfilter.add(changes, ordering: .relaxed)
     }
+    return changes
   }
 
   static func isChange(_ type: UInt16, _ family: NetlinkFamily) -> Bool {
@@ -74,6 +75,8 @@ public final class NetlinkSocket {
   public let descriptor: OwnedDescriptor
   /// Our address; the kernel's notifications about our own changes carry it in the header.
   public let port: UInt32
+  /// Of this socket alone, counted as `NetlinkStatistics` does for the process.
+  public private(set) var mutationsSent = 0
   /// How many dumps were thrown away because something changed under way.
   public private(set) var dumpsRepeated = 0
   private var sequence: UInt32
@@ -170,7 +173,7 @@ public final class NetlinkSocket {
       _ = cl_netlink_send_buffer(descriptor.borrowed, CInt(clamping: wanted))
       sendCapacity = wanted
     }
-    NetlinkStatistics.count(batch, family)
+    mutationsSent += NetlinkStatistics.count(batch, family)
     let sent = unsafe octets.withUnsafeBytes { unsafe cl_netlink_send(descriptor.borrowed, $0.baseAddress, $0.count) }
     if sent < 0 { throw NetlinkError(code: errno, what: "\(what): send \(octets.count) octets") }
   }

@@ -26,14 +26,20 @@ public final class RouteDriver {
     public var problems: [RouteProblem] = []
     /// When to call `apply` again although nothing happened; nil when there is no need.
     public var again: MonotonicInstant?
+
+    public init(changed: Int = 0, problems: [RouteProblem] = [], again: MonotonicInstant? = nil) {
+      self.changed = changed
+      self.problems = problems
+      self.again = again
+    }
   }
   typealias Key = KernelRoute.Key
 
   public let `protocol`: RouteProtocol
   public let table: UInt32
   public let families: Set<IPFamily>
-  /// Routes on interfaces with this name prefix are ours whatever their protocol (except the kernel's own).
-  public let ownedInterfacePrefix: String?
+  /// Routes on interfaces whose names begin so are ours whatever their protocol (except the kernel's own).
+  public let ownedInterfacePrefixes: [String]
   private let deletionGrace: Duration
   private let netlink: RouteNetlink
 
@@ -53,13 +59,13 @@ public final class RouteDriver {
 
   public init(
     netlink: RouteNetlink, protocol: RouteProtocol, table: UInt32 = KernelRoute.mainTable, families: Set<IPFamily> = [.v4, .v6],
-    ownedInterfacePrefix: String? = nil, deletionGrace: Duration = .zero
+    ownedInterfacePrefixes: [String] = [], deletionGrace: Duration = .zero
   ) {
     self.netlink = netlink
     self.protocol = `protocol`
     self.table = table
     self.families = families
-    self.ownedInterfacePrefix = ownedInterfacePrefix
+    self.ownedInterfacePrefixes = ownedInterfacePrefixes
     self.deletionGrace = deletionGrace
   }
 
@@ -119,6 +125,7 @@ public final class RouteDriver {
     if let route {
       if deltas.wanted[route.key] != route { refused[route.key] = nil }
       deltas.want(route, for: route.key)
+      appeared[route.key] = nil
     }
   }
 
@@ -161,16 +168,16 @@ public final class RouteDriver {
 
   private func isOurs(_ route: KernelRoute) -> Bool {
     if route.protocol == `protocol` { return true }
-    guard let ownedInterfacePrefix, route.protocol != .kernel, route.nextHops.count == 1, let index = route.nextHops[0].interface,
+    guard !ownedInterfacePrefixes.isEmpty, route.protocol != .kernel, route.nextHops.count == 1, let index = route.nextHops[0].interface,
       let link = links[index]
     else { return false }
-    return link.name.hasPrefix(ownedInterfacePrefix)
+    return ownedInterfacePrefixes.contains { link.name.hasPrefix($0) }
   }
 
   private func readBack() throws(NetlinkError) {
     var all: [Key: KernelRoute] = [:]
     for family in families {
-      for route in try netlink.routes(table: table, protocol: ownedInterfacePrefix == nil ? `protocol` : nil, family: family)
+      for route in try netlink.routes(table: table, protocol: ownedInterfacePrefixes.isEmpty ? `protocol` : nil, family: family)
       where isOurs(route) { all[route.key] = route }
     }
     deltas.observeAll(all)
@@ -241,7 +248,7 @@ public final class RouteDriver {
 
     var deletions: [(key: Key, value: KernelRoute)] = []
     for (key, route) in deltas.pendingDeletions {
-      if let since = appeared[key], since + deletionGrace > now {
+      if deletionGrace > .zero, let since = appeared[key], since + deletionGrace > now {
         report.again = min(report.again ?? since + deletionGrace, since + deletionGrace)
       } else {
         deletions.append((key, route))
