@@ -5,6 +5,8 @@ public struct MessageFramer: Sendable {
   private var buffer: [UInt8] = []
   /// Where the next message begins in `buffer`.
   private var start = 0
+  /// Octets of the message that `next` gave last.
+  public private(set) var lastLength = 0
 
   public init() { buffer.reserveCapacity(MessageLength.standardMax) }
 
@@ -38,13 +40,8 @@ public struct MessageFramer: Sendable {
     guard let (type, length) = try header(limit: options.messageLengthMax), pendingCount >= length else { return nil }
     let range = (start + MessageLength.header)..<(start + length)
     start += length
+    lastLength = length
     return try Message.decode(type, buffer.span, range, options: options)
-  }
-
-  /// Octets of the next message if it is complete: what a recording or a counter wants to know before `next`.
-  public func nextLength(options: DecodeOptions) throws(MessageFailure) -> Int? {
-    guard let (_, length) = try header(limit: options.messageLengthMax), pendingCount >= length else { return nil }
-    return length
   }
 
   private func header(limit: Int) throws(MessageFailure) -> (MessageType, Int)? {
