@@ -61,7 +61,7 @@ let package = Package(
     module("Reasoning", "Calculation", ["Addresses", "Names", "Deltas", "Selectors", "Resources", "HostPlans"]),
     module("Reasoning", "PolicyRendering", ["Addresses", "Names", "Resources", "HostPlans", "Rulesets"]),
     module("Reasoning", "PolicyOracle", ["Addresses", "Selectors", "Resources"]),
-    module("Reasoning", "AddressPlans", ["Addresses", "Names", "Resources", "Selectors"]),
+    module("Reasoning", "AddressPlans", ["JSON", "Addresses", "Names", "Resources", "Selectors"]),
     module("Reasoning", "BGPSessions", ["Addresses", "BGPMessages"]),
     module("Reasoning", "BGPRoutes", ["Addresses", "Deltas", "BGPMessages"]),
 
@@ -75,7 +75,7 @@ let package = Package(
     module("Edges", "BGPTransport", ["CLinux", "Sockets", "Addresses", "BGPMessages"]),
     module("Edges", "Datastore", ["JSON", "Documents", "Resources", "Names", "Addresses"]),
     module("Edges", "DatastoreMemory", ["Datastore"]),
-    module("Edges", "DatastoreSQLite", ["Datastore", "CLinux", .product(name: "GRDB", package: "GRDB.swift")]),
+    module("Edges", "DatastoreSQLite", ["Datastore", "CLinux", "Sockets", .product(name: "GRDB", package: "GRDB.swift")]),
     module("Edges", "AddressAssignment", ["AddressPlans", "Datastore", "JSON", "Resources", "Addresses", "Names", log]),
 
     // Programs: assembled from the above.

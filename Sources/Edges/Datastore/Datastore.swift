@@ -36,7 +36,7 @@ public enum Comparison: Hashable, Sendable {
   case modRevision(String, equals: Revision)
 }
 
-public enum Operation: Hashable, Sendable {
+public enum DatastoreOperation: Hashable, Sendable {
   case put(String, [UInt8], lease: LeaseID? = nil)
   case delete(String)
 }
@@ -93,7 +93,7 @@ public protocol Datastore: Sendable {
   /// All keys that begin with `prefix`, in order of keys, and the revision at which this was the truth.
   func list(prefix: String) async throws(DatastoreError) -> (items: [KeyValue], revision: Revision)
   /// Writes all operations at one revision if all comparisons hold.
-  func transact(if comparisons: [Comparison], then operations: [Operation]) async throws(DatastoreError) -> TransactionResult
+  func transact(if comparisons: [Comparison], then operations: [DatastoreOperation]) async throws(DatastoreError) -> TransactionResult
   /// Batches of all changes under any of `prefixes` after `revision`. The stream ends by throwing a `DatastoreError`.
   func watch(prefixes: [String], after revision: Revision) -> AsyncThrowingStream<WatchBatch, any Error>
   /// A lease of at least `seconds`; keys put under it vanish when it ends.

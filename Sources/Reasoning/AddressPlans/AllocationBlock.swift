@@ -1,0 +1,211 @@
+/// One block of addresses with who holds which, exactly as Calico stores it.
+///
+/// A block is a value: it is read, changed here, and written back only if nobody changed it meanwhile.
+public import Addresses
+public import JSON
+
+public struct AllocationBlock: Hashable, Sendable {
+  public struct Attribute: Hashable, Sendable {
+    public var handleID: String?
+    /// namespace, pod, node, …: for people and for the garbage collector.
+    public var secondary: [String: String]
+    public init(handleID: String?, secondary: [String: String]) {
+      self.handleID = handleID
+      self.secondary = secondary
+    }
+  }
+  public let cidr: IPPrefix
+  /// `host:<node>`, `virtual:<name>`, nil for a block that nobody owns.
+  public var affinity: String?
+  public var affinityClaimTime: String?
+  /// By ordinal: an index into `attributes`, nil when free.
+  public private(set) var allocations: [Int?]
+  /// Free ordinals; taken from the head, returned to the tail, so that an address rests as long as possible.
+  public private(set) var unallocated: [Int]
+  public private(set) var attributes: [Attribute]
+  /// Grows with every write.
+  public private(set) var sequenceNumber: UInt64
+  public private(set) var sequenceNumberForAllocation: [Int: UInt64]
+  /// The document it was read from: unknown members are written back.
+  var document: JSONValue
+
+  public enum Fault: Error, Hashable, Sendable, CustomStringConvertible {
+    case unreadable(String)
+    case notInBlock(IPAddress)
+    case taken(IPAddress, by: String?)
+    public var description: String {
+      switch self {
+      case .unreadable(let why): "the block cannot be read: \(why)"
+      case .notInBlock(let address): "\(address) is not in the block"
+      case .taken(let address, let holder): "\(address) is taken" + (holder.map { " by \($0)" } ?? "")
+      }
+    }
+  }
+
+  /// An empty block. `sequenceNumber` is UNIX nanoseconds by convention, so that a deleted and recreated block never repeats one.
+  public init(cidr: IPPrefix, affinity: String?, claimTime: String?, sequenceNumber: UInt64) {
+    precondition(cidr.family.bits - Int(cidr.length) <= 16, "a block has at most 65,536 addresses")
+    self.cidr = cidr
+    self.affinity = affinity
+    affinityClaimTime = claimTime
+    let count = 1 << (cidr.family.bits - Int(cidr.length))
+    allocations = Array(repeating: nil, count: count)
+    unallocated = Array(0..<count)
+    attributes = []
+    self.sequenceNumber = sequenceNumber
+    sequenceNumberForAllocation = [:]
+    document = .object(JSONObject())
+  }
+
+  public var capacity: Int { allocations.count }
+  public var freeCount: Int { unallocated.count }
+  public var isEmpty: Bool { allocations.allSatisfy { $0 == nil } }
+  public func address(_ ordinal: Int) -> IPAddress { cidr.address.advanced(by: UInt64(ordinal))! }
+  public func ordinal(of address: IPAddress) -> Int? {
+    guard cidr.contains(address) else { return nil }
+    switch (cidr.address, address) {
+    case (.v4(let base), .v4(let address)): return Int(address.rawValue - base.rawValue)
+    case (.v6(let base), .v6(let address)): return Int(address.low &- base.low)
+    default: return nil
+    }
+  }
+  public func holder(of address: IPAddress) -> Attribute? {
+    ordinal(of: address).flatMap { allocations[$0] }.map { attributes[$0] }
+  }
+  public func addresses(heldBy handle: String) -> [IPAddress] {
+    allocations.enumerated().compactMap { ordinal, index in
+      index.map { attributes[$0].handleID == handle } == true ? address(ordinal) : nil
+    }
+  }
+
+  // MARK: Changing
+
+  /// Takes up to `count` addresses from the head of the free list, leaving out reserved ones.
+  public mutating func allocate(_ count: Int, for attribute: Attribute, isReserved: (IPAddress) -> Bool = { _ in false }) -> [IPAddress] {
+    var taken: [Int] = []
+    for ordinal in unallocated where taken.count < count && !isReserved(address(ordinal)) { taken.append(ordinal) }
+    for ordinal in taken { take(ordinal, attribute) }
+    if !taken.isEmpty { sequenceNumber += 1 }
+    return taken.map(address)
+  }
+
+  /// Takes exactly this address.
+  public mutating func assign(_ address: IPAddress, for attribute: Attribute) throws(Fault) {
+    guard let ordinal = ordinal(of: address) else { throw .notInBlock(address) }
+    if let index = allocations[ordinal] { throw .taken(address, by: attributes[index].handleID) }
+    take(ordinal, attribute)
+    sequenceNumber += 1
+  }
+
+  private mutating func take(_ ordinal: Int, _ attribute: Attribute) {
+    let index = attributes.firstIndex(of: attribute) ?? attributes.count
+    if index == attributes.count { attributes.append(attribute) }
+    allocations[ordinal] = index
+    unallocated.removeAll { $0 == ordinal }
+    sequenceNumberForAllocation[ordinal] = sequenceNumber
+  }
+
+  /// Frees those of the addresses that are held, by `handle` if one is given. Returns what was freed, with its former holder.
+  public mutating func release(_ addresses: [IPAddress], handle: String? = nil) -> [(address: IPAddress, holder: Attribute)] {
+    var freed: [(IPAddress, Attribute)] = []
+    for address in addresses {
+      guard let ordinal = ordinal(of: address), let index = allocations[ordinal] else { continue }
+      if let handle, attributes[index].handleID != handle { continue }
+      freed.append((address, attributes[index]))
+      allocations[ordinal] = nil
+      unallocated.append(ordinal)
+      sequenceNumberForAllocation[ordinal] = nil
+    }
+    guard !freed.isEmpty else { return [] }
+    dropUnusedAttributes()
+    sequenceNumber += 1
+    return freed
+  }
+
+  private mutating func dropUnusedAttributes() {
+    let used = Set(allocations.compactMap { $0 })
+    guard used.count < attributes.count else { return }
+    var renumbered: [Int: Int] = [:]
+    var kept: [Attribute] = []
+    for (index, attribute) in attributes.enumerated() where used.contains(index) {
+      renumbered[index] = kept.count
+      kept.append(attribute)
+    }
+    attributes = kept
+    allocations = allocations.map { $0.map { renumbered[$0]! } }
+  }
+
+  // MARK: Document
+
+  public init(parsing document: JSONValue) throws(Fault) {
+    guard let text = document["cidr"]?.string, let cidr = IPPrefix(text), cidr.family.bits - Int(cidr.length) <= 16 else {
+      throw .unreadable("no usable cidr")
+    }
+    self.cidr = cidr
+    self.document = document
+    affinity = document["affinity"]?.string
+    affinityClaimTime = document["affinity_claim_time"]?.string
+    let count = 1 << (cidr.family.bits - Int(cidr.length))
+    var attributes: [Attribute] = []
+    for value in document["attributes"]?.array ?? [] {
+      var secondary: [String: String] = [:]
+      for member in value["secondary"]?.object?.members ?? [] { secondary[member.name] = member.value.string }
+      attributes.append(Attribute(handleID: value["handle_id"]?.string, secondary: secondary))
+    }
+    self.attributes = attributes
+    guard let held = document["allocations"]?.array, held.count == count else { throw .unreadable("allocations are not \(count)") }
+    allocations = []
+    for value in held {
+      if value.isNull {
+        allocations.append(nil)
+      } else if let index = value.integer, attributes.indices.contains(Int(index)) {
+        allocations.append(Int(index))
+      } else {
+        throw .unreadable("an allocation names no attribute")
+      }
+    }
+    var free: [Int] = []
+    var seen = Set<Int>()
+    for value in document["unallocated"]?.array ?? [] {
+      guard let ordinal = value.integer.map(Int.init), (0..<count).contains(ordinal), allocations[ordinal] == nil, seen.insert(ordinal).inserted
+      else { continue }
+      free.append(ordinal)
+    }
+    // A block that lost track of a free address gets it back at the tail.
+    for ordinal in 0..<count where allocations[ordinal] == nil && !seen.contains(ordinal) { free.append(ordinal) }
+    unallocated = free
+    switch document["sequenceNumber"] {
+    case .integer(let number): sequenceNumber = UInt64(max(number, 0))
+    case .unsigned(let number): sequenceNumber = number
+    default: sequenceNumber = 0
+    }
+    sequenceNumberForAllocation = [:]
+    for member in document["sequenceNumberForAllocation"]?.object?.members ?? [] {
+      if let ordinal = Int(member.name), let number = member.value.integer { sequenceNumberForAllocation[ordinal] = UInt64(max(number, 0)) }
+    }
+  }
+
+  public func json() -> JSONValue {
+    var value = document
+    func number(_ number: UInt64) -> JSONValue { Int64(exactly: number).map { .integer($0) } ?? .unsigned(number) }
+    value["cidr"] = .string(cidr.description)
+    value["affinity"] = affinity.map { .string($0) }
+    value["affinity_claim_time"] = affinityClaimTime.map { .string($0) }
+    value["allocations"] = .array(allocations.map { $0.map { .integer(Int64($0)) } ?? .null })
+    value["unallocated"] = .array(unallocated.map { .integer(Int64($0)) })
+    let before = document["attributes"]?.array ?? []
+    value["attributes"] = .array(
+      attributes.map { attribute in
+        // Members that we do not know (releasedAt, alternateOwnerAttrs) stay with the attribute they belong to.
+        var entry = before.first { $0["handle_id"]?.string == attribute.handleID } ?? .object(JSONObject())
+        entry["handle_id"] = attribute.handleID.map { .string($0) }
+        entry["secondary"] = .object(JSONObject(attribute.secondary.sorted { $0.key < $1.key }.map { .init($0.key, .string($0.value)) }))
+        return entry
+      })
+    value["sequenceNumber"] = number(sequenceNumber)
+    value["sequenceNumberForAllocation"] = .object(
+      JSONObject(sequenceNumberForAllocation.sorted { $0.key < $1.key }.map { .init("\($0.key)", number($0.value)) }))
+    value["deleted"] = value["deleted"] ?? false
+    return value
+  }
+}
