@@ -82,7 +82,9 @@ public struct CommandFailure: Error, CustomStringConvertible {
 }
 
 /// Waits for a condition without sleeping blindly: polls it every `step` until the deadline. Returns whether it came true.
-public func eventually(within limit: Duration = .seconds(5), step: Duration = .milliseconds(2), _ condition: () throws -> Bool) rethrows -> Bool {
+public func eventually(
+  within limit: Duration = .seconds(5), step: Duration = .milliseconds(2), _ condition: () throws -> Bool
+) rethrows -> Bool {
   let deadline = MonotonicInstant.now + limit
   while true {
     if try condition() { return true }

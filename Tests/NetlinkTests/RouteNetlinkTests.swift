@@ -161,7 +161,7 @@ struct RouteNetlinkTests {
       let ours = KernelRoute.device(prefix(text), interface: up0, protocol: .felix)
       try netlink.apply(.addRoute(foreign))
       try netlink.apply(.deleteRoute(ours))
-      #expect(try netlink.routes(protocol: .static) .contains(foreign))
+      #expect(try netlink.routes(protocol: .static).contains(foreign))
     }
   }
 
@@ -174,7 +174,8 @@ struct RouteNetlinkTests {
     ] {
       let one = KernelRoute(prefix(text), nextHops: [NextHop(gateway: address(a), interface: up0)], protocol: .bgp)
       let two = KernelRoute(
-        prefix(text), nextHops: [NextHop(gateway: address(a), interface: up0), NextHop(gateway: address(b), interface: up1)], protocol: .bgp)
+        prefix(text), nextHops: [NextHop(gateway: address(a), interface: up0), NextHop(gateway: address(b), interface: up1)],
+        protocol: .bgp)
       let other = KernelRoute(prefix(text), nextHops: [NextHop(gateway: address(b), interface: up1)], protocol: .bgp)
       for route in [one, two, other, two, one] {
         try netlink.apply(.replaceRoute(route))
@@ -286,7 +287,8 @@ struct RouteNetlinkTests {
     let small = try NetlinkSocket(.route, groups: RouteMonitor.routes, namespace: host.descriptor.borrowed, bufferOctets: 4096)
     try netlink.apply(.addLink(NewLink(name: "cali1", kind: .bridge, isUp: true)))
     let again = try #require(try netlink.link(named: "cali1")).index
-    _ = try netlink.apply((0..<500).map { .addRoute(.device(prefix("10.9.\($0 % 250).\($0 / 250)/32"), interface: again, protocol: .felix)) })
+    let many = (0..<500).map { KernelRoute.device(prefix("10.9.\($0 % 250).\($0 / 250)/32"), interface: again, protocol: .felix) }
+    _ = try netlink.apply(many.map { .addRoute($0) })
     #expect(small.receive { _, _ in } == .overrun)
     #expect(small.receive { _, _ in } == .drained)
   }

@@ -152,6 +152,27 @@ struct SocketTests {
     #expect(code == ECONNREFUSED)
   }
 
+  @Test("A TCP MD5 key that both sides share lets the connection through; a wrong one lets nothing through", arguments: [true, false])
+  func signature(shared: Bool) throws {
+    let here = IPAddress.v4(.loopback)
+    let listener = try Socket.listening(on: SocketAddress(here, port: 0))
+    try listener.setMD5(key: Array("secret".utf8), peer: here)
+    let client = try Socket.tcp(.v4)
+    try client.setMD5(key: Array((shared ? "secret" : "other").utf8), peer: here)
+    try client.setTimeToLive(255, .v4)
+    let bound = try #require(try listener.localAddress())
+    let loop = try EventLoop()
+    var connected = false
+    try loop.add(descriptor: client.raw, interest: .write) { _ in
+      connected = client.pendingError() == nil
+      loop.stop()
+    }
+    loop.schedule(after: .milliseconds(shared ? 5000 : 100)) { loop.stop() }
+    _ = try client.connect(to: bound)
+    loop.run()
+    #expect(connected == shared)
+  }
+
   @Test("Descriptors and credentials travel over a unix socket")
   func passing() throws {
     let directory = try Files.makeTemporaryDirectory(prefix: "margay-test-")

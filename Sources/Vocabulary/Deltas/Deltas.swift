@@ -13,7 +13,9 @@ public struct DeltaMap<Key: Hashable, Value: Equatable & SendableMetatype> {
   /// (wanted, observed): true when what stands will do. Equality unless a wanted value leaves something open.
   private let isSatisfied: @Sendable (Value, Value) -> Bool
 
-  public init(isSatisfied: @escaping @Sendable (_ wanted: Value, _ observed: Value) -> Bool = { $0 == $1 }) { self.isSatisfied = isSatisfied }
+  public init(isSatisfied: @escaping @Sendable (_ wanted: Value, _ observed: Value) -> Bool = { $0 == $1 }) {
+    self.isSatisfied = isSatisfied
+  }
 
   /// Nil: not wanted (any more).
   public mutating func want(_ value: Value?, for key: Key) {
