@@ -8,10 +8,9 @@ extension PeerSession {
     let direction = connections[index].direction
     for other in connections where other.id != id {
       switch other.stage {
-      case .openSent:
-        // Its OPEN has not come, so nothing is known of it; it will be judged against this one.
-        continue
-      case .openConfirm:
+      case .openSent, .openConfirm:
+        // Section 6.8 lets OpenSent be judged as well where the identifier is known, and it is: both connections are of one peer. Judging
+        // early keeps one side from being Established on the connection that the other side drops.
         // Two of one direction: the peer has given up the older one.
         let keepsNew = other.direction == direction || keeps(direction, terms)
         if keepsNew {
@@ -22,11 +21,8 @@ extension PeerSession {
         }
       case .established:
         // RFC 4724, section 5: a peer that connects anew has restarted, and the old connection is dead without our knowing. We wait for a
-        // valid OPEN before we believe it. Without graceful restart the established one stays.
-        guard direction == .incoming, other.terms?.gracefulRestart != nil, let index = self.index(of: other.id) else {
-          drop(id, sending: .cease(.connectionCollision), &actions)
-          return false
-        }
+        // valid OPEN before we believe it.
+        guard let index = self.index(of: other.id) else { continue }
         lose(index, now, &actions, reason: "the peer has restarted and connected anew", notification: nil, isFromPeer: true)
       }
     }
@@ -38,5 +34,11 @@ extension PeerSession {
     let ours = (configuration.routerID, configuration.localAS)
     let theirs = (terms.peerRouterID, terms.peerAS)
     return direction == .outgoing ? ours > theirs : ours < theirs
+  }
+
+  /// True if a connection that comes now, beside an established one, can be that of a peer which has restarted. Without graceful restart
+  /// the established one stays; and one that has just been established may meet a last attempt of the peer that was under way before.
+  func mayHaveRestarted(at now: Instant) -> Bool {
+    connections.contains { $0.stage == .established && $0.terms?.gracefulRestart != nil } && now - stateSince >= Self.settlingTime
   }
 }

@@ -45,10 +45,14 @@ public struct PeerSession: Sendable {
     var terms: Negotiated?
     var lastReceived: Instant
     var holdTime: Duration
+    /// False while our OPEN is held back: the connection stands beside an established one and may be a mistake.
+    var hasSaidOpen = true
   }
 
   /// RFC 4271, section 8.2.2, suggests four minutes until the OPEN of the peer.
   static let openHoldTime: Duration = .seconds(240)
+  /// An attempt to connect that began before the session was established is over after this time.
+  static let settlingTime: Duration = .seconds(10)
   /// A session that lasted this long was healthy: the next pause after an error is the shortest again.
   static let healthyAfter: Duration = .seconds(60)
 
@@ -185,6 +189,8 @@ public struct PeerSession: Sendable {
     connections[index].terms = terms
     connections[index].stage = .openConfirm
     connections[index].holdTime = terms.holdTime
+    // An attempt that is still under way could only collide with a connection that both sides have said OPEN on.
+    stopDialing(&actions)
     send(id, .keepalive, &actions)
     // RFC 4271, section 8.2.2, OpenSent: with a hold time of zero neither timer runs.
     if terms.holdTime > .zero {
@@ -281,8 +287,15 @@ public struct PeerSession: Sendable {
     for other in connections where other.direction == connection.direction && other.stage == .openSent {
       drop(other.id, sending: .cease(.connectionCollision), &actions)
     }
+    let isEstablished = connections.contains { $0.stage == .established }
+    guard !isEstablished || mayHaveRestarted(at: now) else {
+      send(connection.id, .notification(.cease(.connectionCollision)), &actions)
+      return actions.append(.close(connection.id))
+    }
+    var connection = connection
+    connection.hasSaidOpen = !isEstablished
     connections.append(connection)
-    send(connection.id, .open(configuration.open), &actions)
+    if !isEstablished { send(connection.id, .open(configuration.open), &actions) }
     actions.append(.arm(.hold(connection.id), at: now + Self.openHoldTime))
   }
 
@@ -332,6 +345,10 @@ public struct PeerSession: Sendable {
     if now - stateSince >= Self.healthyAfter { errors = 0 }
     let retained = retain(terms, notification, now, &actions)
     disabledFamilies = []
+    for index in connections.indices where !connections[index].hasSaidOpen {
+      connections[index].hasSaidOpen = true
+      send(connections[index].id, .open(configuration.open), &actions)
+    }
     actions.append(.down(Down(reason: reason, notification: notification, retained: retained)))
   }
 
