@@ -80,7 +80,8 @@ let package = Package(
 
     // Programs: assembled from the above.
     module("Programs", "CNIServer", [
-      "CNIMessages", "JSON", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "AddressAssignment", "Resources", "Names", "Addresses", log,
+      "CNIMessages", "JSON", "Sockets", "NetlinkEdge", "NetlinkMessages", "Octets", "Datastore", "AddressAssignment", "Resources", "Names",
+      "Addresses", log,
     ]),
     module("Programs", "FelixProgram", [
       "Calculation", "PolicyRendering", "RulesetDriver", "RouteDriver", "LinkDriver", "NetlinkEdge", "NetlinkMessages", "Rulesets", "Sockets",
@@ -124,7 +125,10 @@ let package = Package(
     tests("Ruleset", ["Rulesets", "RulesetDriver", "NetlinkEdge", "NetlinkMessages", "Addresses", "KernelSandbox"]),
     tests("Datastore", ["Datastore", "DatastoreMemory", "DatastoreSQLite", "DatastoreContract", "Documents", "JSON", "Resources"]),
     tests("AddressPlans", ["AddressPlans", "AddressAssignment", "Datastore", "DatastoreMemory", "Resources", "JSON", "Addresses"]),
-    tests("CNI", ["CNIMessages", "CNIServer", "JSON", "KernelSandbox", "DatastoreMemory", "Datastore", "NetlinkEdge", "Resources", "Addresses"]),
+    tests("CNI", [
+      "CNIMessages", "CNIServer", "JSON", "KernelSandbox", "DatastoreMemory", "Datastore", "NetlinkEdge", "NetlinkMessages", "Sockets", "Resources",
+      "Addresses", "Names", log,
+    ]),
     tests("BGPMessages", ["BGPMessages", "Octets", "Addresses"]),
     tests("BGPSessions", ["BGPSessions", "BGPMessages", "Addresses"]),
     tests("BGPRoutes", ["BGPRoutes", "BGPMessages", "Addresses"]),
