@@ -152,8 +152,12 @@ let faults: [FaultCase] = [
 
   // Sections 5.3, 7.11, 7.12.
   FaultCase("MP_REACH_NLRI of four octets", good + "800e04 00020100", .reset(code: 3, subcode: 9)),
-  FaultCase("MP_REACH_NLRI next hop of four octets for IPv6", origin + path + preference + "800e0a 000201 04 c0000202 00 00", .reset(code: 3, subcode: 9)),
-  FaultCase("MP_REACH_NLRI next hop longer than the attribute", origin + path + preference + "800e07 000201 10 200100", .reset(code: 3, subcode: 9)),
+  FaultCase(
+    "MP_REACH_NLRI next hop of four octets for IPv6", origin + path + preference + "800e0a 000201 04 c0000202 00 00",
+    .reset(code: 3, subcode: 9)),
+  FaultCase(
+    "MP_REACH_NLRI next hop longer than the attribute", origin + path + preference + "800e07 000201 10 200100",
+    .reset(code: 3, subcode: 9)),
   FaultCase(
     "MP_REACH_NLRI prefix of 129 bits",
     origin + path + preference + "800e16 000201 10 20010db8000000000000000000000002 00 81", .reset(code: 3, subcode: 9)),

@@ -21,9 +21,10 @@ func peerOpen(
   as number: ASNumber = 64512, hold: UInt16 = 90, id: String = "10.0.0.2",
   capabilities: [Capability]? = nil, restart: Capability.GracefulRestart? = nil
 ) -> Open {
-  Open(
+  let usual: [Capability] = [.multiprotocol(.ipv4Unicast), .fourOctetAS(number), .routeRefresh]
+  return Open(
     asNumber: number, holdTimeSeconds: hold, routerID: RouterID(id)!,
-    capabilities: capabilities ?? [.multiprotocol(.ipv4Unicast), .fourOctetAS(number), .routeRefresh] + (restart.map { [.gracefulRestart($0)] } ?? []))
+    capabilities: capabilities ?? usual + (restart.map { [.gracefulRestart($0)] } ?? []))
 }
 
 /// A session and the time it lives in.

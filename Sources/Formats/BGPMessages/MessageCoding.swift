@@ -2,11 +2,10 @@
 import Octets
 
 extension [UInt8] {
-  /// Marker, length (to be patched at offset 16), type.
-  mutating func appendHeader(_ type: MessageType) {
-    append64(~0)
-    append64(~0)
-    append16(UInt16(MessageLength.header))
+  /// Marker, length, type. A length that is not yet known is patched later, at offset 16.
+  mutating func appendHeader(_ type: MessageType, bodyCount: Int = 0) {
+    append(contentsOf: repeatElement(0xff, count: 16))
+    append16(UInt16(MessageLength.header + bodyCount))
     append(type.rawValue)
   }
 }

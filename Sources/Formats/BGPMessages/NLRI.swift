@@ -96,19 +96,4 @@ extension NLRI {
     }
     return result
   }
-
-  /// Appends the wire form.
-  @inlinable func encode(into octets: inout [UInt8], addPath: Bool) {
-    if addPath {
-      for shift: UInt32 in [24, 16, 8, 0] { octets.append(UInt8(truncatingIfNeeded: pathID >> shift)) }
-    }
-    octets.append(length)
-    let count = (Int(length) + 7) >> 3
-    var index = 0
-    while index < count {
-      let word = index < 8 ? high : low
-      octets.append(UInt8(truncatingIfNeeded: word >> UInt64(56 - (index & 7) << 3)))
-      index += 1
-    }
-  }
 }

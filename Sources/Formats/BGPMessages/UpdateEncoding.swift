@@ -174,9 +174,7 @@ public enum UpdateEncoder {
   /// Announces `destinations`, all of the family of `attributes`. False if the attributes are so many that no destination fits beside
   /// them: then nothing was appended, and the routes cannot be told to such a peer (RFC 4271, section 9.2).
   @discardableResult
-  public static func announce(
-    _ destinations: some Collection<NLRI>, with attributes: EncodedAttributes, into octets: inout [UInt8]
-  ) -> Bool {
+  public static func announce(_ destinations: Span<NLRI>, with attributes: EncodedAttributes, into octets: inout [UInt8]) -> Bool {
     let limit = attributes.options.messageLengthMax
     let addPath = attributes.options.addPath.contains(attributes.family)
     let isClassic = attributes.reachHead.isEmpty
@@ -184,103 +182,135 @@ public enum UpdateEncoder {
     let overhead = MessageLength.header + 4 + attributes.octets.count + (isClassic ? 0 : 4 + attributes.reachHead.count)
     let largest = 1 + (attributes.family.unicast == .v4 ? 4 : 16) + (addPath ? 4 : 0)
     guard overhead + largest <= limit else { return false }
-    var index = destinations.startIndex
-    let end = destinations.endIndex
-    while index != end {
-      let start = octets.count
-      octets.appendHeader(.update)
+    var index = 0
+    while index < destinations.count {
+      let (end, size) = fitting(destinations, from: index, room: limit - overhead, addPath: addPath)
+      octets.appendHeader(.update, bodyCount: overhead - MessageLength.header + size)
       octets.append16(0)
-      let attributesLengthAt = octets.count
-      octets.append16(0)
-      var reachLengthAt = 0
-      if !isClassic {
+      if isClassic {
+        octets.append16(UInt16(attributes.octets.count))
+        octets += attributes.octets
+        append(destinations, index..<end, size: size, addPath: addPath, to: &octets)
+      } else {
+        let reachCount = attributes.reachHead.count + size
+        octets.append16(UInt16(4 + reachCount + attributes.octets.count))
         // RFC 7606, section 5.1: MP_REACH_NLRI comes first, so that a fault in another attribute cannot hide it.
         octets.append(AttributeFlag.optional | AttributeFlag.extendedLength)
         octets.append(AttributeCode.mpReach)
-        reachLengthAt = octets.count
-        octets.append16(0)
+        octets.append16(UInt16(reachCount))
         octets += attributes.reachHead
-      }
-      let destinationsStart: Int
-      let room = start + limit
-      if isClassic {
+        append(destinations, index..<end, size: size, addPath: addPath, to: &octets)
         octets += attributes.octets
-        octets.patch16(at: attributesLengthAt, attributes.octets.count)
-        destinationsStart = octets.count
-        while index != end, octets.count + destinations[index].encodedCount(addPath: addPath) <= room {
-          destinations[index].encode(into: &octets, addPath: addPath)
-          destinations.formIndex(after: &index)
-        }
-      } else {
-        destinationsStart = octets.count
-        let reserved = attributes.octets.count
-        while index != end, octets.count + reserved + destinations[index].encodedCount(addPath: addPath) <= room {
-          destinations[index].encode(into: &octets, addPath: addPath)
-          destinations.formIndex(after: &index)
-        }
-        octets.patch16(at: reachLengthAt, octets.count - reachLengthAt - 2)
-        octets += attributes.octets
-        octets.patch16(at: attributesLengthAt, octets.count - attributesLengthAt - 2)
       }
-      precondition(octets.count > destinationsStart, "the largest destination fits, as was checked above")
-      octets.patch16(at: start + 16, octets.count - start)
+      index = end
     }
     return true
   }
 
   /// Withdraws `destinations` of `family`.
+  public static func withdraw(_ destinations: Span<NLRI>, family: AddressFamily, options: EncodeOptions, into octets: inout [UInt8]) {
+    let addPath = options.addPath.contains(family)
+    let isClassic = family == .ipv4Unicast
+    // Header, two lengths; MP_UNREACH_NLRI with a header of four octets and three of the family.
+    let overhead = MessageLength.header + 4 + (isClassic ? 0 : 7)
+    var index = 0
+    while index < destinations.count {
+      let (end, size) = fitting(destinations, from: index, room: options.messageLengthMax - overhead, addPath: addPath)
+      octets.appendHeader(.update, bodyCount: overhead - MessageLength.header + size)
+      if isClassic {
+        octets.append16(UInt16(size))
+        append(destinations, index..<end, size: size, addPath: addPath, to: &octets)
+        octets.append16(0)
+      } else {
+        octets.append16(0)
+        octets.append16(UInt16(7 + size))
+        octets.append(AttributeFlag.optional | AttributeFlag.extendedLength)
+        octets.append(AttributeCode.mpUnreach)
+        octets.append16(UInt16(3 + size))
+        octets.append16(family.afi)
+        octets.append(family.safi)
+        append(destinations, index..<end, size: size, addPath: addPath, to: &octets)
+      }
+      index = end
+    }
+  }
+
+  @discardableResult
+  public static func announce(_ destinations: [NLRI], with attributes: EncodedAttributes, into octets: inout [UInt8]) -> Bool {
+    announce(destinations.span, with: attributes, into: &octets)
+  }
+  @discardableResult
+  public static func announce(
+    _ destinations: some Collection<NLRI>, with attributes: EncodedAttributes, into octets: inout [UInt8]
+  ) -> Bool {
+    announce(Array(destinations).span, with: attributes, into: &octets)
+  }
+  public static func withdraw(_ destinations: [NLRI], family: AddressFamily, options: EncodeOptions, into octets: inout [UInt8]) {
+    withdraw(destinations.span, family: family, options: options, into: &octets)
+  }
   public static func withdraw(
     _ destinations: some Collection<NLRI>, family: AddressFamily, options: EncodeOptions, into octets: inout [UInt8]
   ) {
-    let addPath = options.addPath.contains(family)
-    var index = destinations.startIndex
-    let end = destinations.endIndex
-    while index != end {
-      let start = octets.count
-      octets.appendHeader(.update)
-      // The last two octets of a classic withdrawal are the length of its attributes.
-      let room = start + options.messageLengthMax - (family == .ipv4Unicast ? 2 : 0)
-      let lengthAt: Int
-      if family == .ipv4Unicast {
-        lengthAt = octets.count
-        octets.append16(0)
-      } else {
-        octets.append16(0)
-        octets.append16(0)
-        octets.append(AttributeFlag.optional | AttributeFlag.extendedLength)
-        octets.append(AttributeCode.mpUnreach)
-        lengthAt = octets.count
-        octets.append16(0)
-        octets.append16(family.afi)
-        octets.append(family.safi)
+    withdraw(Array(destinations).span, family: family, options: options, into: &octets)
+  }
+
+  /// How many destinations from `start` on take at most `room` octets: the end of their range, and the octets.
+  private static func fitting(_ destinations: Span<NLRI>, from start: Int, room: Int, addPath: Bool) -> (end: Int, size: Int) {
+    var size = 0
+    var end = start
+    while end < destinations.count {
+      let next = size + destinations[end].encodedCount(addPath: addPath)
+      if next > room { break }
+      size = next
+      end += 1
+    }
+    precondition(end > start, "the largest destination fits, as was checked before")
+    return (end, size)
+  }
+
+  /// Writes destinations in place, into exactly the octets that they need: appending octet by octet costs several times as much.
+  private static func append(_ destinations: Span<NLRI>, _ range: Range<Int>, size: Int, addPath: Bool, to octets: inout [UInt8]) {
+    var at = octets.count
+    octets.append(contentsOf: repeatElement(0, count: size))
+    var target = octets.mutableSpan
+    for index in range {
+      let destination = destinations[index]
+      if addPath {
+        target[at] = UInt8(truncatingIfNeeded: destination.pathID >> 24)
+        target[at + 1] = UInt8(truncatingIfNeeded: destination.pathID >> 16)
+        target[at + 2] = UInt8(truncatingIfNeeded: destination.pathID >> 8)
+        target[at + 3] = UInt8(truncatingIfNeeded: destination.pathID)
+        at += 4
       }
-      while index != end, octets.count + destinations[index].encodedCount(addPath: addPath) <= room {
-        destinations[index].encode(into: &octets, addPath: addPath)
-        destinations.formIndex(after: &index)
+      target[at] = destination.length
+      at += 1
+      let count = (Int(destination.length) + 7) >> 3
+      var word = destination.high
+      for offset in 0..<min(count, 8) {
+        target[at + offset] = UInt8(truncatingIfNeeded: word >> 56)
+        word <<= 8
       }
-      octets.patch16(at: lengthAt, octets.count - lengthAt - 2)
-      if family == .ipv4Unicast {
-        octets.append16(0)
-      } else {
-        octets.patch16(at: start + 21, octets.count - start - 23)
+      if count > 8 {
+        word = destination.low
+        for offset in 8..<count {
+          target[at + offset] = UInt8(truncatingIfNeeded: word >> 56)
+          word <<= 8
+        }
       }
-      octets.patch16(at: start + 16, octets.count - start)
+      at += count
     }
   }
 
   /// The End-of-RIB marker (RFC 4724, section 2).
   public static func endOfRIB(_ family: AddressFamily, into octets: inout [UInt8]) {
-    let start = octets.count
-    octets.appendHeader(.update)
+    let isClassic = family == .ipv4Unicast
+    octets.appendHeader(.update, bodyCount: isClassic ? 4 : 10)
     octets.append16(0)
-    if family == .ipv4Unicast {
-      octets.append16(0)
-    } else {
-      octets.append16(6)
+    octets.append16(isClassic ? 0 : 6)
+    if !isClassic {
       octets += [AttributeFlag.optional, AttributeCode.mpUnreach, 3]
       octets.append16(family.afi)
       octets.append(family.safi)
     }
-    octets.patch16(at: start + 16, octets.count - start)
   }
 }
