@@ -1,0 +1,360 @@
+/// From the cluster's objects to the plan of one host.
+///
+/// ```
+///                        ┌─ AddressSets  (all endpoints, network sets) ◄── demands ──┐
+///  inputs ─► pending ─►  ├─ PolicyTable  (policies × local endpoints) ── in use ─► RuleFolding ─► policy plans
+///            per key     ├─ LocalEndpoints (interfaces, addresses, blocks) ────────────────────► endpoint plans, routes
+///                        └─ tiers, profiles, FelixConfiguration
+/// ```
+///
+/// The contract: the output depends on the present inputs alone, never on the path to them; dangling references have a defined meaning
+/// (a missing profile denies, a missing tier comes last); adding, changing and deleting are one operation. Inputs are only recorded; `flush`
+/// computes and answers with the minimal changes, in the order of `HostPlanChange.rank`. A change costs what it touches, not
+/// what the cluster holds: endpoints of other hosts only feed the address sets, and only rules of policies in use are looked at.
+import Addresses
+import HostPlans
+import Resources
+
+public struct HostCalculation: Sendable {
+  public let node: String
+  private var isInSync = false
+  private var pending: [ResourceKey: Resource?] = [:]
+  private var pendingBlocks: [IPPrefix: BlockFact?] = [:]
+
+  private var tiers: [String: TierSpec] = [:]
+  private var profiles: [String: ProfileSpec] = [:]
+  private var configurations: [String: FelixConfigurationSpec] = [:]
+  private var policies = PolicyTable()
+  private var addressSets = AddressSets()
+  private var local = LocalEndpoints()
+
+  /// Places of local endpoints in `policies`.
+  private var itemByKey: [ResourceKey: Int] = [:]
+  private var items = Arena<ResourceKey>()
+  private var profileUses: [String: Int] = [:]
+  private var profilesByEndpoint: [ResourceKey: [String]] = [:]
+
+  private var dirtyPolicies: Set<ResourceKey> = []
+  private var dirtyEndpoints: Set<ResourceKey> = []
+  private var folded: [ResourceKey: FoldedPolicy] = [:]
+
+  // What was told, to tell only differences.
+  private var settings = HostSettings()
+  private var endpointPlans: [ResourceKey: EndpointPlan] = [:]
+  private var routes: [IPPrefix: RoutePlan] = [:]
+
+  /// `node` is the name under which this host's endpoints are stored.
+  public init(node: String) { self.node = node }
+
+  public mutating func receive(_ input: CalculationInput) {
+    switch input {
+    case .resource(let key, let resource): pending[key] = .some(resource)
+    case .block(let prefix, let fact): pendingBlocks[prefix] = .some(fact)
+    case .inSync: isInSync = true
+    }
+  }
+
+  /// What changed in the host's plan since the last call; nothing before `.inSync`. Applied in order, each reference is to something present.
+  public mutating func flush() -> [HostPlanChange] {
+    guard isInSync else { return [] }
+    absorb()
+    settleLocalEndpoints()
+    var changes: [HostPlanChange] = []
+    let settings = Self.settings(configurations, node: node)
+    if settings != self.settings {
+      self.settings = settings
+      changes.append(.settings(settings))
+    }
+    changes += foldPolicies()
+    changes += addressSets.drain()
+    changes += planEndpoints()
+    for (prefix, route) in local.drainRoutes() where routes[prefix] != route {
+      routes[prefix] = route
+      changes.append(route.map { .route(prefix, $0) } ?? .routeRemoved(prefix))
+    }
+    return changes.sorted { ($0.rank, $0.subject) < ($1.rank, $1.subject) }
+  }
+
+  /// The whole plan as of the last flush.
+  public var plan: HostPlan {
+    var plan = HostPlan()
+    guard isInSync else { return plan }
+    plan.settings = settings
+    plan.ipSets = addressSets.plans
+    plan.policies = folded.mapValues(\.plan)
+    plan.endpoints = endpointPlans
+    plan.routes = routes
+    return plan
+  }
+
+  /// What is wrong with objects as of the last flush, in words, for status and log. Rules are looked at where the policy is in use on this host.
+  public var findings: [ResourceKey: String] {
+    var findings = local.findings
+    func add(_ text: String, to key: ResourceKey) { findings[key] = findings[key].map { "\($0); \(text)" } ?? text }
+    for (key, fault) in policies.faults { add(fault, to: key) }
+    for (key, policy) in folded where !policy.faults.isEmpty { add(policy.faults.joined(separator: "; "), to: key) }
+    for key in folded.keys {
+      if let tier = policies.inUse(key)?.spec.tier, self.tier(tier) == nil { add("tier \(tier) does not exist; it counts as the last", to: key) }
+    }
+    for (key, plan) in endpointPlans {
+      for name in plan.profiles where profile(name) == nil { add("profile \(name) does not exist; it denies", to: key) }
+    }
+    return findings
+  }
+
+  // MARK: Taking in facts
+
+  private mutating func absorb() {
+    for (key, resource) in pending {
+      switch key.kind {
+      case .workloadEndpoint: absorbEndpoint(key, resource)
+      case .networkSet, .globalNetworkSet: absorbNetworkSet(key, resource)
+      case .networkPolicy, .globalNetworkPolicy: absorbPolicy(key, resource)
+      case .profile: absorbProfile(key, resource)
+      case .tier: absorbTier(key, resource)
+      case .felixConfiguration:
+        if case .felixConfiguration(let spec)? = resource?.spec {
+          configurations[key.name] = spec
+        } else {
+          configurations[key.name] = nil
+        }
+      case .bgpConfiguration, .bgpPeer, .clusterInformation, .ipPool, .node: break
+      }
+    }
+    pending.removeAll()
+    for (prefix, fact) in pendingBlocks { local.setBlock(prefix, isOurs: fact?.affinity == node) }
+    pendingBlocks.removeAll()
+  }
+
+  private mutating func absorbEndpoint(_ key: ResourceKey, _ resource: Resource?) {
+    guard let resource, case .workloadEndpoint(let spec) = resource.spec else {
+      addressSets.remove(key)
+      local.set(key, nil)
+      return
+    }
+    let shape = LabelIndex.Shape(labels: Self.labels(ofEndpoint: resource.metadata, key, spec), parents: spec.profiles)
+    addressSets.place(key, shape, AddressSets.Holding(nets: spec.ipNetworks, ports: spec.ports))
+    let endpoint = LocalEndpoints.Endpoint(
+      spec: spec, shape: shape, claim: LocalClaim(key, created: resource.metadata.creationTimestamp))
+    local.set(key, spec.node == node ? endpoint : nil)
+  }
+
+  /// Namespace, orchestrator and service account are facts of the record; its writer states them as labels, and a label cannot say otherwise.
+  private static func labels(ofEndpoint metadata: Metadata, _ key: ResourceKey, _ spec: WorkloadEndpointSpec) -> [String: String] {
+    var labels = metadata.labels
+    func state(_ label: String, _ value: String) {
+      if !value.isEmpty, labels[label] != value { labels[label] = value }
+    }
+    state(FoldedSelector.namespaceLabel, key.namespace ?? "")
+    state(FoldedSelector.orchestratorLabel, spec.orchestrator)
+    state(FoldedSelector.serviceAccountLabel, spec.serviceAccountName)
+    return labels
+  }
+
+  private mutating func absorbNetworkSet(_ key: ResourceKey, _ resource: Resource?) {
+    switch resource?.spec {
+    case .networkSet(let spec):
+      // A network set stands in its namespace like an endpoint does, and inherits the namespace's labels.
+      var shape = LabelIndex.Shape(labels: resource!.metadata.labels, parents: [])
+      if let namespace = key.namespace {
+        shape.labels[FoldedSelector.namespaceLabel] = namespace
+        shape.parents = ["kns.\(namespace)"]
+      }
+      addressSets.place(key, shape, AddressSets.Holding(nets: spec.nets))
+    case .globalNetworkSet(let spec):
+      addressSets.place(key, LabelIndex.Shape(labels: resource!.metadata.labels, parents: []), AddressSets.Holding(nets: spec.nets))
+    default: addressSets.remove(key)
+    }
+  }
+
+  private mutating func absorbPolicy(_ key: ResourceKey, _ resource: Resource?) {
+    let spec: PolicySpec? =
+      switch resource?.spec {
+      case .networkPolicy(let spec)?, .globalNetworkPolicy(let spec)?: spec
+      default: nil
+      }
+    dirtyPolicies.insert(key)
+    for item in policies.set(key, spec) { dirtyEndpoints.insert(items[item]) }
+  }
+
+  private mutating func absorbProfile(_ key: ResourceKey, _ resource: Resource?) {
+    guard key.name != ProfileSpec.defaultAllowName else { return }
+    let spec: ProfileSpec? = if case .profile(let spec)? = resource?.spec { spec } else { nil }
+    profiles[key.name] = spec
+    dirtyPolicies.insert(key)
+    addressSets.setParent(key.name, labels: spec?.labelsToApply)
+    for shift in policies.setParent(key.name, labels: spec?.labelsToApply) {
+      for item in shift.items { dirtyEndpoints.insert(items[item]) }
+      markPolicies(shift.gained.union(shift.lost))
+    }
+  }
+
+  private mutating func absorbTier(_ key: ResourceKey, _ resource: Resource?) {
+    let spec: TierSpec? = if case .tier(let spec)? = resource?.spec { spec } else { nil }
+    guard tiers[key.name] != spec else { return }
+    tiers[key.name] = spec
+    dirtyEndpoints.formUnion(itemByKey.keys)
+  }
+
+  private mutating func settleLocalEndpoints() {
+    let (gone, present) = local.settle()
+    for key in gone {
+      guard let item = itemByKey.removeValue(forKey: key) else { continue }
+      markPolicies(policies.remove(item))
+      items.remove(item)
+      use(profiles: [], by: key)
+      dirtyEndpoints.insert(key)
+    }
+    for key in present {
+      let record = local.records[key]!
+      let item: Int
+      if let known = itemByKey[key] {
+        item = known
+      } else {
+        item = items.add(key)
+        itemByKey[key] = item
+      }
+      let move = policies.place(item, record.shape)
+      markPolicies(move.before.symmetricDifference(move.after))
+      use(profiles: record.spec.profiles, by: key)
+      dirtyEndpoints.insert(key)
+    }
+  }
+
+  private mutating func markPolicies(_ slots: Set<Int>) {
+    for slot in slots { dirtyPolicies.insert(policies[slot].key) }
+  }
+
+  private mutating func use(profiles names: [String], by endpoint: ResourceKey) {
+    let previous = profilesByEndpoint[endpoint] ?? []
+    guard previous != names else { return }
+    profilesByEndpoint[endpoint] = names.isEmpty ? nil : names
+    for name in names {
+      profileUses[name, default: 0] += 1
+      if profileUses[name] == 1 { dirtyPolicies.insert(ResourceKey(.profile, name: name)) }
+    }
+    for name in previous {
+      profileUses[name]! -= 1
+      if profileUses[name] == 0 {
+        profileUses[name] = nil
+        dirtyPolicies.insert(ResourceKey(.profile, name: name))
+      }
+    }
+  }
+
+  // MARK: Policies and profiles
+
+  private func tier(_ name: String) -> TierSpec? { tiers[name] ?? TierSpec.builtIn[name] }
+
+  private func profile(_ name: String) -> ProfileSpec? { name == ProfileSpec.defaultAllowName ? .defaultAllow : profiles[name] }
+
+  /// The rules of a policy or profile that is in use here; nil for one that is not, or does not exist.
+  private func fold(_ key: ResourceKey) -> FoldedPolicy? {
+    if key.kind == .profile {
+      guard profileUses[key.name] != nil, let spec = profile(key.name) else { return nil }
+      var folding = RuleFolding(namespace: nil)
+      folding.fold(spec.ingress, .ingress)
+      folding.fold(spec.egress, .egress)
+      return folding.folded
+    }
+    guard let policy = policies.inUse(key) else { return nil }
+    var folding = RuleFolding(namespace: key.namespace)
+    let directions = policy.spec.effectiveTypes
+    if case .denies(_, let fault) = policy.reading {
+      folding.denyAll(directions, because: fault)
+    } else {
+      // Rules of a direction that the policy does not govern decide nothing; they cost the kernel nothing either.
+      if directions.contains(.ingress) { folding.fold(policy.spec.ingress, .ingress) }
+      if directions.contains(.egress) { folding.fold(policy.spec.egress, .egress) }
+    }
+    return folding.folded
+  }
+
+  private mutating func foldPolicies() -> [HostPlanChange] {
+    var changes: [HostPlanChange] = []
+    for key in dirtyPolicies {
+      let old = folded[key]
+      let new = fold(key)
+      for (id, demand) in new?.demands ?? [:] where old?.demands[id] == nil { addressSets.demand(demand) }
+      for id in (old?.demands ?? [:]).keys where new?.demands[id] == nil { addressSets.release(id) }
+      folded[key] = new
+      switch (old, new) {
+      case (_, let new?) where old?.plan != new.plan: changes.append(.policy(key, new.plan))
+      case (.some, nil): changes.append(.policyRemoved(key))
+      default: break
+      }
+    }
+    dirtyPolicies.removeAll()
+    return changes
+  }
+
+  // MARK: Endpoints
+
+  private mutating func planEndpoints() -> [HostPlanChange] {
+    var changes: [HostPlanChange] = []
+    // Endpoints of one class match the same policies; their tiers are worked out once.
+    var tiersByClass: [Int: (ingress: [TierPlan], egress: [TierPlan])] = [:]
+    for key in dirtyEndpoints {
+      guard let item = itemByKey[key] else {
+        if endpointPlans.removeValue(forKey: key) != nil { changes.append(.endpointRemoved(key)) }
+        continue
+      }
+      let record = local.records[key]!
+      let shared = policies.index.classSlot(ofItem: item)!
+      let tiers = tiersByClass[shared] ?? tierPlans(policies.index.matches(ofItem: item))
+      tiersByClass[shared] = tiers
+      var plan = EndpointPlan(
+        interfaceName: record.spec.interfaceName, mac: record.spec.mac, addresses: record.addresses, ingress: tiers.ingress,
+        egress: tiers.egress, profiles: record.spec.profiles)
+      plan.allowedSources = Set(record.spec.allowSpoofedSourcePrefixes).sorted()
+      if endpointPlans[key] != plan {
+        endpointPlans[key] = plan
+        changes.append(.endpoint(key, plan))
+      }
+    }
+    dirtyEndpoints.removeAll()
+    return changes
+  }
+
+  private func tierPlans(_ matches: Set<Int>) -> (ingress: [TierPlan], egress: [TierPlan]) {
+    let byTier = Dictionary(grouping: matches.map { policies[$0] }, by: \.spec.tier)
+    var ingress: [TierPlan] = []
+    var egress: [TierPlan] = []
+    let places = byTier.keys.map { TierPlace(isUnknown: tier($0) == nil, order: tier($0)?.order ?? .infinity, name: $0) }
+    for place in places.sorted() {
+      let ordered = byTier[place.name]!.sorted { $0.place < $1.place }
+      let action = tier(place.name)?.defaultAction ?? .deny
+      let ingressKeys = ordered.filter { $0.spec.effectiveTypes.contains(.ingress) }.map(\.key)
+      let egressKeys = ordered.filter { $0.spec.effectiveTypes.contains(.egress) }.map(\.key)
+      if !ingressKeys.isEmpty { ingress.append(TierPlan(name: place.name, policies: ingressKeys, defaultAction: action)) }
+      if !egressKeys.isEmpty { egress.append(TierPlan(name: place.name, policies: egressKeys, defaultAction: action)) }
+    }
+    return (ingress, egress)
+  }
+
+  // MARK: Settings
+
+  /// The `default` configuration, field by field overruled by `node.<name>`.
+  static func settings(_ configurations: [String: FelixConfigurationSpec], node: String) -> HostSettings {
+    var settings = HostSettings()
+    for configuration in [configurations["default"], configurations["node.\(node)"]] {
+      guard let configuration else { continue }
+      if let prefixes = configuration.interfacePrefixes, !prefixes.isEmpty { settings.interfacePrefixes = prefixes }
+      if let action = configuration.defaultEndpointToHostAction { settings.endpointToHostAction = action }
+      if let ipv6 = configuration.ipv6Support { settings.ipv6 = ipv6 }
+    }
+    return settings
+  }
+}
+
+extension HostPlanChange {
+  /// Orders changes of the same rank, so that the same inputs give the same list.
+  fileprivate var subject: String {
+    switch self {
+    case .settings: ""
+    case .ipSet(let id, _), .ipSetMembers(let id, _, _), .ipSetRemoved(let id): id.text
+    case .policy(let key, _), .endpoint(let key, _), .endpointRemoved(let key), .policyRemoved(let key): key.description
+    case .route(let prefix, _), .routeRemoved(let prefix): prefix.description
+    }
+  }
+}

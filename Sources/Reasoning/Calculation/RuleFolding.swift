@@ -1,0 +1,132 @@
+/// From a rule as people write it to a rule as the kernel can match it: selectors become address sets, named ports become sets of address
+/// and port, and what cannot be enforced becomes a deny at its own place.
+import Addresses
+import HostPlans
+import Resources
+import Selectors
+
+/// A policy's or profile's rules, with the sets they refer to and what is wrong with them.
+struct FoldedPolicy: Sendable {
+  var plan = PolicyPlan()
+  var demands: [IPSetID: AddressSetDemand] = [:]
+  var faults: [String] = []
+}
+
+struct RuleFolding {
+  /// The namespace of the policy whose rules these are; nil for global policies and profiles.
+  let namespace: String?
+  private(set) var folded = FoldedPolicy()
+
+  init(namespace: String?) { self.namespace = namespace }
+
+  mutating func fold(_ rules: [Rule], _ direction: Direction) {
+    var plans: [RulePlan] = []
+    for (index, rule) in rules.enumerated() {
+      do throws(RuleFault) {
+        if let plan = try fold(rule) { plans.append(plan) }
+      } catch {
+        folded.faults.append("\(direction.rawValue.lowercased()) rule \(index): \(error.reason)")
+        // A log that cannot be written as asked stops nothing; it is left out.
+        guard rule.action != .log else { continue }
+        var plan = RulePlan(.deny)
+        plan.annotations = rule.annotations
+        plan.fault = error.reason
+        plans.append(plan)
+      }
+    }
+    switch direction {
+    case .ingress: folded.plan.ingress = plans
+    case .egress: folded.plan.egress = plans
+    }
+  }
+
+  /// Every direction that the policy governs denies: what stands for a policy whose selector cannot be read.
+  mutating func denyAll(_ directions: Set<Direction>, because fault: String) {
+    var deny = RulePlan(.deny)
+    deny.fault = fault
+    if directions.contains(.ingress) { folded.plan.ingress = [deny] }
+    if directions.contains(.egress) { folded.plan.egress = [deny] }
+  }
+
+  struct RuleFault: Error {
+    var reason: String
+    init(_ reason: String) { self.reason = reason }
+  }
+
+  /// Nil for a rule that no packet can match.
+  private mutating func fold(_ rule: Rule) throws(RuleFault) -> RulePlan? {
+    if let fault = rule.fault { throw RuleFault(fault) }
+    try check(rule)
+    var plan = RulePlan(rule.action)
+    plan.family = rule.ipVersion
+    plan.ipProtocol = rule.ipProtocol
+    plan.notProtocol = rule.notProtocol
+    plan.icmp = rule.icmp
+    plan.notICMP = rule.notICMP
+    plan.annotations = rule.annotations
+    let portProtocol = rule.ipProtocol ?? .tcp
+    plan.source = try fold(rule.source, portProtocol)
+    plan.destination = try fold(rule.destination, portProtocol)
+    // A named port belongs to one protocol; without one in the rule, that is TCP.
+    if !(plan.source.namedPorts.isEmpty && plan.destination.namedPorts.isEmpty), plan.ipProtocol == nil { plan.ipProtocol = .tcp }
+    // A list of networks, even a negated one, binds the rule to the families in it: `not 10.0.0.0/8` says nothing about IPv6.
+    var families: Set<IPFamily> = rule.ipVersion.map { [$0] } ?? [.v4, .v6]
+    for list in [rule.source.nets, rule.source.notNets, rule.destination.nets, rule.destination.notNets] where !list.isEmpty {
+      families.formIntersection(list.map(\.family))
+    }
+    if families.isEmpty { return nil }
+    if families.count == 1 { plan.family = families.first }
+    return plan
+  }
+
+  private func check(_ rule: Rule) throws(RuleFault) {
+    for (side, name) in [(rule.source, "source"), (rule.destination, "destination")] {
+      if side.services != nil { throw RuleFault("\(name).services: matching by service is not supported") }
+      let ports = side.ports + side.notPorts
+      guard !ports.isEmpty else { continue }
+      if let ipProtocol = rule.ipProtocol {
+        if !ipProtocol.hasPorts { throw RuleFault("\(name) ports: protocol \(ipProtocol) has no ports") }
+      } else if ports.contains(where: { if case .range = $0 { true } else { false } }) {
+        throw RuleFault("\(name) ports: a port number needs protocol TCP, UDP or SCTP")
+      }
+    }
+    if rule.icmp != nil || rule.notICMP != nil, rule.ipProtocol != .icmp, rule.ipProtocol != .icmpv6 {
+      throw RuleFault("icmp: needs protocol ICMP or ICMPv6")
+    }
+    for match in [rule.icmp, rule.notICMP] {
+      if let match, match.code != nil, match.type == nil { throw RuleFault("icmp: a code needs a type") }
+    }
+  }
+
+  private mutating func fold(_ side: EntityRule, _ portProtocol: NetworkProtocol) throws(RuleFault) -> SidePlan {
+    var plan = SidePlan()
+    plan.nets = side.nets
+    plan.notNets = side.notNets
+    let (positive, negative) = try side.selectors(inNamespace: namespace)
+    for port in side.ports {
+      switch port {
+      case .range(let range): plan.ports.append(range)
+      case .named(let name): plan.namedPorts.append(portSet(name, portProtocol, of: positive))
+      }
+    }
+    for port in side.notPorts {
+      switch port {
+      case .range(let range): plan.notPorts.append(range)
+      case .named(let name): plan.notNamedPorts.append(portSet(name, portProtocol, of: positive))
+      }
+    }
+    // A set of named ports already holds only what the selector matches; a second look-up is needed only beside numbers.
+    if let positive, plan.namedPorts.isEmpty || !plan.ports.isEmpty { plan.sets = [demand(AddressSetDemand(positive))] }
+    if let negative { plan.notSets = [demand(AddressSetDemand(negative))] }
+    return plan
+  }
+
+  private mutating func portSet(_ name: String, _ ipProtocol: NetworkProtocol, of selector: Selector?) -> IPSetID {
+    demand(AddressSetDemand(port: name, ipProtocol, of: selector ?? .all))
+  }
+
+  private mutating func demand(_ demand: AddressSetDemand) -> IPSetID {
+    folded.demands[demand.id] = demand
+    return demand.id
+  }
+}
