@@ -114,12 +114,13 @@ let package = Package(
     // Testing: libraries for tests.
     module("../Testing", "KernelSandbox", ["CLinux", "Sockets", "NetlinkEdge"]),
     module("../Testing", "DatastoreContract", ["Datastore"]),
+    module("../Testing", "RandomClusters", ["Resources", "Addresses"]),
 
     tests("Addresses", ["Octets", "Addresses"]),
     tests("Selectors", ["Selectors", "Names"]),
     tests("Documents", ["JSON", "Documents", "Resources"]),
-    tests("Calculation", ["Calculation", "HostPlans", "Deltas", "Resources", "Selectors", "Addresses"]),
-    tests("PolicyOracle", ["PolicyOracle", "Resources", "Addresses"]),
+    tests("Calculation", ["Calculation", "HostPlans", "Deltas", "Resources", "Selectors", "Names", "Addresses", "RandomClusters"]),
+    tests("PolicyOracle", ["PolicyOracle", "Calculation", "HostPlans", "Resources", "Addresses", "RandomClusters"]),
     tests("PolicyRendering", ["PolicyRendering", "Rulesets", "HostPlans", "Resources", "Addresses"]),
     tests("Netlink", ["Octets", "Deltas", "Sockets", "NetlinkMessages", "NetlinkEdge", "LinkDriver", "RouteDriver", "HostPlans", "Addresses", "KernelSandbox"]),
     tests("Ruleset", ["Rulesets", "RulesetDriver", "NetlinkEdge", "NetlinkMessages", "Addresses", "KernelSandbox"]),

@@ -1,0 +1,293 @@
+/// What policy says about one packet, read straight from the objects as people write them.
+///
+/// This is the second reading of the policy semantics: slow, and plain enough to be checked against the manual line by line. It shares no
+/// code with the calculation, whose output and whose effect in the kernel are compared with it. Each question walks all objects.
+///
+/// A packet from a workload is first judged by the egress policy of its source, then by the ingress policy of its destination, each on
+/// the host of that workload. Replies and further packets of an allowed connection are not judged again.
+import Addresses
+import Resources
+import Selectors
+
+public struct PolicyOracle: Sendable {
+  let resources: [Resource]
+  let endpoints: [Entity]
+  let entities: [Entity]
+
+  /// With the whole content of the datastore; at most one object per key.
+  public init(resources: [Resource]) {
+    self.resources = resources
+    let profiles = Self.profiles(resources)
+    endpoints = resources.compactMap { Entity(endpoint: $0, profiles) }
+    entities = endpoints + resources.compactMap { Entity(networkSet: $0, profiles) }
+  }
+
+  public func verdict(_ packet: Packet) -> Verdict {
+    let source = workload(at: packet.from)
+    let destination = workload(at: packet.to)
+    var trail: [Verdict.Step] = []
+    func decided(_ isAllowed: Bool, _ reason: String? = nil) -> Verdict {
+      if let reason { trail.append(Verdict.Step(outcome: isAllowed ? .allowed : .denied, reason: reason)) }
+      return Verdict(isAllowed: isAllowed, trail: trail)
+    }
+    if let source, source.resource.key == destination?.resource.key {
+      return decided(true, "\(source.name) to itself: the packet never leaves the workload")
+    }
+    if source == nil, destination == nil { return decided(true, "no workload at either end: workload policy has no say") }
+    if let source {
+      guard judge(packet, .egress, at: source, &trail) else { return decided(false) }
+      if isAddress(packet.to, ofNode: source.node) {
+        let toHost = endpointToHost(packet, of: source)
+        return decided(toHost.isAllowed, toHost.reason)
+      }
+    }
+    guard let destination else { return decided(true) }
+    if source == nil, isAddress(packet.from, ofNode: destination.node) {
+      return decided(true, "a host may always speak to its own workloads")
+    }
+    return decided(judge(packet, .ingress, at: destination, &trail))
+  }
+
+  // MARK: Who is where
+
+  /// The endpoint that answers to an address. Of contradicting records the youngest counts (creation time, then the smaller key),
+  /// and an endpoint without an interface, or whose interface a younger record on the same node has, is not in effect.
+  func workload(at address: IPAddress) -> Entity? {
+    endpoints.filter { $0.nets.contains(address.hostPrefix) && isInEffect($0) }.min(by: Self.isYounger)
+  }
+
+  private func isInEffect(_ endpoint: Entity) -> Bool {
+    !endpoint.interfaceName.isEmpty
+      && !endpoints.contains {
+        $0.node == endpoint.node && $0.interfaceName == endpoint.interfaceName && Self.isYounger($0, endpoint)
+      }
+  }
+
+  static func isYounger(_ a: Entity, _ b: Entity) -> Bool {
+    let (timeA, timeB) = (a.resource.metadata.creationTimestamp ?? "", b.resource.metadata.creationTimestamp ?? "")
+    return timeA == timeB ? a.resource.key < b.resource.key : timeA > timeB
+  }
+
+  private func isAddress(_ address: IPAddress, ofNode name: String) -> Bool {
+    resources.contains {
+      guard case .node(let spec) = $0.spec, $0.metadata.name == name else { return false }
+      return spec.bgp?.ipv4Address?.address == address || spec.bgp?.ipv6Address?.address == address
+        || spec.addresses.contains { IPAddress($0.address) == address || InterfaceAddress($0.address)?.address == address }
+    }
+  }
+
+  /// What happens to a packet for the workload's own host, after egress policy has allowed it.
+  private func endpointToHost(_ packet: Packet, of source: Entity) -> (isAllowed: Bool, reason: String) {
+    // Without neighbour and router discovery and multicast listening, IPv6 would not work at all.
+    if packet.ipProtocol == .icmpv6, let type = packet.icmpType, [130, 131, 132, 133, 135, 136].contains(type) {
+      return (true, "to the host itself: ICMPv6 type \(type) is always allowed")
+    }
+    var action = FelixConfigurationSpec.EndpointToHostAction.drop
+    for name in ["default", "node.\(source.node)"] {
+      for resource in resources {
+        if case .felixConfiguration(let spec) = resource.spec, resource.metadata.name == name {
+          action = spec.defaultEndpointToHostAction ?? action
+        }
+      }
+    }
+    return (action != .drop, "to the host itself: defaultEndpointToHostAction is \(action.rawValue)")
+  }
+
+  // MARK: One workload's policy in one direction
+
+  /// Walks tiers, then profiles. True if the packet may go on.
+  private func judge(_ packet: Packet, _ direction: Direction, at endpoint: Entity, _ trail: inout [Verdict.Step]) -> Bool {
+    var step = Verdict.Step(
+      direction: direction, endpoint: endpoint.resource.key, endpointName: endpoint.name, outcome: .notMatched, reason: "")
+    func note(_ outcome: Verdict.Outcome, _ reason: String) {
+      step.outcome = outcome
+      step.reason = reason
+      trail.append(step)
+    }
+
+    tiers: for tier in tiersInOrder() {
+      step.tier = tier.name
+      let policies = policiesInOrder(ofTier: tier.name).filter { applies($0, to: endpoint, direction) }
+      // A tier without a policy for this endpoint and direction is as if it were not there.
+      guard let last = policies.last else { continue }
+      for policy in policies {
+        step.policy = policy.key
+        if let fault = selectorFault(policy) {
+          note(.denied, "\(fault); Deny")
+          return false
+        }
+        let rules = direction == .ingress ? policy.spec.policy.ingress : policy.spec.policy.egress
+        for (index, rule) in rules.enumerated() {
+          step.ruleIndex = index
+          switch read(rule, packet, namespace: policy.key.namespace) {
+          case .doesNotMatch(let why): note(.notMatched, "rule \(index) does not match: \(why)")
+          case .unenforceable(let fault):
+            if rule.action == .log {
+              note(.notMatched, "rule \(index) cannot be enforced and is left out: \(fault)")
+            } else {
+              note(.denied, "rule \(index) cannot be enforced: \(fault); Deny")
+              return false
+            }
+          case .matches:
+            switch rule.action {
+            case .log: note(.logged, "rule \(index), Log")
+            case .allow:
+              note(.allowed, "rule \(index), Allow")
+              return true
+            case .deny:
+              note(.denied, "rule \(index), Deny")
+              return false
+            case .pass:
+              note(.passed, "rule \(index), Pass")
+              step.policy = nil
+              step.ruleIndex = nil
+              continue tiers
+            }
+          }
+        }
+        step.ruleIndex = nil
+      }
+      step.policy = last.key
+      if tier.defaultAction == .deny {
+        note(.denied, "end of tier, Deny")
+        return false
+      }
+      note(.passed, "end of tier, Pass")
+      step.policy = nil
+    }
+    step.tier = nil
+    step.policy = nil
+
+    profiles: for name in endpoint.profiles {
+      step.policy = ResourceKey(.profile, name: name)
+      if name == "projectcalico-default-allow" {
+        note(.allowed, "built-in profile, Allow")
+        return true
+      }
+      guard let profile = Self.profiles(resources)[name] else {
+        note(.denied, "the profile does not exist, Deny")
+        return false
+      }
+      for (index, rule) in (direction == .ingress ? profile.ingress : profile.egress).enumerated() {
+        step.ruleIndex = index
+        switch read(rule, packet, namespace: nil) {
+        case .doesNotMatch(let why): note(.notMatched, "rule \(index) does not match: \(why)")
+        case .unenforceable(let fault):
+          if rule.action == .log {
+            note(.notMatched, "rule \(index) cannot be enforced and is left out: \(fault)")
+          } else {
+            note(.denied, "rule \(index) cannot be enforced: \(fault); Deny")
+            return false
+          }
+        case .matches:
+          switch rule.action {
+          case .log: note(.logged, "rule \(index), Log")
+          case .allow:
+            note(.allowed, "rule \(index), Allow")
+            return true
+          case .deny:
+            note(.denied, "rule \(index), Deny")
+            return false
+          case .pass:
+            // There is no next tier; the next profile goes on.
+            note(.passed, "rule \(index), Pass")
+            step.ruleIndex = nil
+            continue profiles
+          }
+        }
+      }
+      step.ruleIndex = nil
+    }
+    step.policy = nil
+    note(.denied, endpoint.profiles.isEmpty ? "no policy and no profile, Deny" : "no profile matched, Deny")
+    return false
+  }
+
+  // MARK: Tiers and policies
+
+  private struct Tier {
+    var name: String
+    var order: Double
+    var defaultAction: TierSpec.DefaultAction
+    var exists: Bool
+  }
+
+  /// Those that exist, by order (none is last) and name; then those that policies name but nobody made, by name.
+  private func tiersInOrder() -> [Tier] {
+    var tiers = [
+      "default": Tier(name: "default", order: 1_000_000, defaultAction: .deny, exists: true),
+      "kube-admin": Tier(name: "kube-admin", order: 1_000, defaultAction: .pass, exists: true),
+      "kube-baseline": Tier(name: "kube-baseline", order: 10_000_000, defaultAction: .pass, exists: true),
+    ]
+    for resource in resources {
+      if case .tier(let spec) = resource.spec {
+        let name = resource.metadata.name
+        tiers[name] = Tier(name: name, order: spec.order ?? .infinity, defaultAction: spec.defaultAction, exists: true)
+      }
+    }
+    for resource in resources {
+      if let name = resource.spec.policyIfAny?.tier, tiers[name] == nil {
+        tiers[name] = Tier(name: name, order: .infinity, defaultAction: .deny, exists: false)
+      }
+    }
+    return tiers.values.sorted { a, b in
+      if a.exists != b.exists { return a.exists }
+      if a.order != b.order { return a.order < b.order }
+      return a.name < b.name
+    }
+  }
+
+  private func policiesInOrder(ofTier tier: String) -> [Resource] {
+    resources.filter { $0.spec.policyIfAny?.tier == tier }.sorted { a, b in
+      let (orderA, orderB) = (a.spec.policy.order ?? .infinity, b.spec.policy.order ?? .infinity)
+      if orderA != orderB { return orderA < orderB }
+      return "\(a.key.name)/\(a.key.namespace ?? "")/\(a.kind.rawValue)" < "\(b.key.name)/\(b.key.namespace ?? "")/\(b.kind.rawValue)"
+    }
+  }
+
+  private func applies(_ policy: Resource, to endpoint: Entity, _ direction: Direction) -> Bool {
+    let spec = policy.spec.policy
+    guard spec.effectiveTypes.contains(direction), !spec.doNotTrack, !spec.preDNAT else { return false }
+    if let namespace = policy.key.namespace {
+      guard endpoint.namespace == namespace else { return false }
+      // A namespaced policy whose selector is unreadable denies in its whole namespace; `judge` says so.
+      if selectorFault(policy) != nil { return true }
+    } else if selectorFault(policy) != nil {
+      // A global one is reported elsewhere and denies nothing.
+      return false
+    }
+    if policy.key.namespace == nil, let text = spec.namespaceSelector, !text.isEmpty {
+      guard endpoint.isSelected(byNamespaceSelector: text) else { return false }
+    }
+    if let text = spec.serviceAccountSelector, !text.isEmpty {
+      guard endpoint.isSelected(byServiceAccountSelector: text) else { return false }
+    }
+    return endpoint.isSelected(by: spec.selector)
+  }
+
+  private func selectorFault(_ policy: Resource) -> String? {
+    let spec = policy.spec.policy
+    return Entity.fault(spec.selector, "selector") ?? Entity.fault(spec.serviceAccountSelector, "serviceAccountSelector")
+      ?? (policy.key.namespace == nil ? Entity.fault(spec.namespaceSelector, "namespaceSelector") : nil)
+  }
+
+  static func profiles(_ resources: [Resource]) -> [String: ProfileSpec] {
+    var profiles: [String: ProfileSpec] = [:]
+    for resource in resources {
+      if case .profile(let spec) = resource.spec { profiles[resource.metadata.name] = spec }
+    }
+    profiles["projectcalico-default-allow"] = ProfileSpec()
+    return profiles
+  }
+}
+
+extension Resource.Spec {
+  /// The policy in this spec, if it is one.
+  fileprivate var policyIfAny: PolicySpec? {
+    switch self {
+    case .networkPolicy(let spec), .globalNetworkPolicy(let spec): spec
+    default: nil
+    }
+  }
+  fileprivate var policy: PolicySpec { policyIfAny! }
+}

@@ -1,0 +1,185 @@
+/// The same answer as the calculation, worked out from nothing each time, with loops over everything and no index.
+///
+/// It shares the folding of single rules with the calculation (the oracle's tests check those against packets); who matches what, what
+/// is in use, and what the sets hold are its own reading.
+import Addresses
+import HostPlans
+import Resources
+import Selectors
+
+@testable import Calculation
+
+/// Everything that a host is told of, at one moment.
+struct Facts: Equatable, Sendable {
+  var resources: [ResourceKey: Resource] = [:]
+  var blocks: [IPPrefix: BlockFact] = [:]
+}
+
+struct NaiveCalculation {
+  let node: String
+  let facts: Facts
+
+  func labels(_ own: [String: String], _ parents: [String]) -> [String: String] {
+    var labels = own
+    for parent in parents {
+      guard parent != "projectcalico-default-allow", case .profile(let spec)? = facts.resources[ResourceKey(.profile, name: parent)]?.spec else {
+        continue
+      }
+      for (label, value) in spec.labelsToApply where labels[label] == nil { labels[label] = value }
+    }
+    return labels
+  }
+
+  struct Item {
+    var key: ResourceKey
+    var labels: [String: String]
+    var nets: [IPPrefix]
+    var ports: [WorkloadEndpointSpec.NamedPort] = []
+  }
+
+  var items: [Item] {
+    facts.resources.values.compactMap { resource in
+      var own = resource.metadata.labels
+      switch resource.spec {
+      case .workloadEndpoint(let spec):
+        own["projectcalico.org/namespace"] = resource.key.namespace
+        if !spec.orchestrator.isEmpty { own["projectcalico.org/orchestrator"] = spec.orchestrator }
+        if !spec.serviceAccountName.isEmpty { own["projectcalico.org/serviceaccount"] = spec.serviceAccountName }
+        return Item(key: resource.key, labels: labels(own, spec.profiles), nets: spec.ipNetworks, ports: spec.ports)
+      case .networkSet(let spec):
+        own["projectcalico.org/namespace"] = resource.key.namespace
+        return Item(key: resource.key, labels: labels(own, ["kns.\(resource.key.namespace!)"]), nets: spec.nets)
+      case .globalNetworkSet(let spec): return Item(key: resource.key, labels: own, nets: spec.nets)
+      default: return nil
+      }
+    }
+  }
+
+  func members(_ demand: AddressSetDemand) -> Set<IPSetMember> {
+    var members: Set<IPSetMember> = []
+    let matching = items.filter { item in demand.selector.matches { item.labels[$0] } }
+    switch demand.membership {
+    case .nets:
+      let nets = Set(matching.flatMap(\.nets))
+      for net in nets where !nets.contains(where: { $0 != net && $0.contains(net) }) { members.insert(.net(net)) }
+    case .port(let name, let ipProtocol):
+      for item in matching {
+        for port in item.ports where port.name == name && port.ipProtocol == ipProtocol {
+          for net in item.nets { members.insert(.addressPort(net.address, ipProtocol, port.port)) }
+        }
+      }
+    }
+    return members
+  }
+
+  var plan: HostPlan {
+    var plan = HostPlan()
+    for name in ["default", "node.\(node)"] {
+      guard case .felixConfiguration(let spec)? = facts.resources[ResourceKey(.felixConfiguration, name: name)]?.spec else { continue }
+      plan.settings.interfacePrefixes = spec.interfacePrefixes ?? plan.settings.interfacePrefixes
+      plan.settings.endpointToHostAction = spec.defaultEndpointToHostAction ?? plan.settings.endpointToHostAction
+      plan.settings.ipv6 = spec.ipv6Support ?? plan.settings.ipv6
+    }
+
+    // Records of this host, the best claims first; each interface goes to the first record that names it.
+    let records = facts.resources.values.filter {
+      if case .workloadEndpoint(let spec) = $0.spec { spec.node == node && !spec.interfaceName.isEmpty } else { false }
+    }.sorted {
+      let (a, b) = ($0.metadata.creationTimestamp ?? "", $1.metadata.creationTimestamp ?? "")
+      return a == b ? $0.key < $1.key : a > b
+    }
+    var interfaces: Set<String> = []
+    var demands: [IPSetID: AddressSetDemand] = [:]
+    let policies = facts.resources.values.filter { $0.kind == .networkPolicy || $0.kind == .globalNetworkPolicy }
+    for (block, fact) in facts.blocks where fact.affinity == node && !block.isHost { plan.routes[block] = .blackhole }
+    for record in records {
+      guard case .workloadEndpoint(let spec) = record.spec, interfaces.insert(spec.interfaceName).inserted else { continue }
+      let labels = items.first { $0.key == record.key }!.labels
+      var endpoint = EndpointPlan(interfaceName: spec.interfaceName, mac: spec.mac, profiles: spec.profiles)
+      endpoint.addresses = Set(spec.ipNetworks.map(\.address)).sorted()
+      endpoint.allowedSources = Set(spec.allowSpoofedSourcePrefixes).sorted()
+      for address in endpoint.addresses where plan.routes[address.hostPrefix] == nil {
+        plan.routes[address.hostPrefix] = .workload(interfaceName: spec.interfaceName)
+      }
+      var applying: [(key: ResourceKey, spec: PolicySpec)] = []
+      for policy in policies {
+        guard let spec = policySpec(policy), !spec.doNotTrack, !spec.preDNAT else { continue }
+        let matches: Bool
+        if let selector = try? spec.foldedSelector(inNamespace: policy.key.namespace) {
+          matches = selector.matches { labels[$0] }
+        } else {
+          matches = policy.key.namespace == record.key.namespace
+        }
+        if matches { applying.append((policy.key, spec)) }
+      }
+      for direction in [Direction.ingress, .egress] {
+        var tiers: [TierPlan] = []
+        let relevant = applying.filter { $0.spec.effectiveTypes.contains(direction) }
+        for tier in Set(relevant.map(\.spec.tier)).sorted(by: isBefore) {
+          let keys = relevant.filter { $0.spec.tier == tier }.sorted {
+            let (a, b) = ($0.spec.order ?? .infinity, $1.spec.order ?? .infinity)
+            return a == b ? tieBreak($0.key) < tieBreak($1.key) : a < b
+          }.map(\.key)
+          tiers.append(TierPlan(name: tier, policies: keys, defaultAction: tierSpec(tier)?.defaultAction ?? .deny))
+        }
+        if direction == .ingress { endpoint.ingress = tiers } else { endpoint.egress = tiers }
+      }
+      plan.endpoints[record.key] = endpoint
+      for (key, spec) in applying where plan.policies[key] == nil {
+        var folding = RuleFolding(namespace: key.namespace)
+        do {
+          _ = try spec.foldedSelector(inNamespace: key.namespace)
+          if spec.effectiveTypes.contains(.ingress) { folding.fold(spec.ingress, .ingress) }
+          if spec.effectiveTypes.contains(.egress) { folding.fold(spec.egress, .egress) }
+        } catch {
+          folding.denyAll(spec.effectiveTypes, because: error.reason)
+        }
+        plan.policies[key] = folding.folded.plan
+        demands.merge(folding.folded.demands) { a, _ in a }
+      }
+      for name in spec.profiles {
+        let key = ResourceKey(.profile, name: name)
+        if name == "projectcalico-default-allow" {
+          plan.policies[key] = PolicyPlan(ingress: [RulePlan(.allow)], egress: [RulePlan(.allow)])
+        } else if case .profile(let profile)? = facts.resources[key]?.spec {
+          var folding = RuleFolding(namespace: nil)
+          folding.fold(profile.ingress, .ingress)
+          folding.fold(profile.egress, .egress)
+          plan.policies[key] = folding.folded.plan
+          demands.merge(folding.folded.demands) { a, _ in a }
+        }
+      }
+    }
+    for (id, demand) in demands {
+      let content: IPSetPlan.Content = if case .nets = demand.membership { .nets } else { .addressPorts }
+      plan.ipSets[id] = IPSetPlan(content: content, members: members(demand), explanation: demand.explanation)
+    }
+    return plan
+  }
+
+  private func policySpec(_ resource: Resource) -> PolicySpec? {
+    switch resource.spec {
+    case .networkPolicy(let spec), .globalNetworkPolicy(let spec):
+      // An unreadable global policy is without effect.
+      if resource.key.namespace == nil, (try? spec.foldedSelector(inNamespace: nil)) == nil { return nil }
+      return spec
+    default: return nil
+    }
+  }
+  private func tieBreak(_ key: ResourceKey) -> String { "\(key.name)/\(key.namespace ?? "")/\(key.kind.rawValue)" }
+  private func tierSpec(_ name: String) -> TierSpec? {
+    if case .tier(let spec)? = facts.resources[ResourceKey(.tier, name: name)]?.spec { return spec }
+    switch name {
+    case "default": return TierSpec(order: 1_000_000, defaultAction: .deny)
+    case "kube-admin": return TierSpec(order: 1_000, defaultAction: .pass)
+    case "kube-baseline": return TierSpec(order: 10_000_000, defaultAction: .pass)
+    default: return nil
+    }
+  }
+  private func isBefore(_ a: String, _ b: String) -> Bool {
+    let (tierA, tierB) = (tierSpec(a), tierSpec(b))
+    if (tierA == nil) != (tierB == nil) { return tierA != nil }
+    let (orderA, orderB) = (tierA?.order ?? .infinity, tierB?.order ?? .infinity)
+    return orderA == orderB ? a < b : orderA < orderB
+  }
+}
