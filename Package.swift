@@ -75,7 +75,7 @@ let package = Package(
     module("Edges", "BGPTransport", ["CLinux", "Sockets", "Addresses", "BGPMessages"]),
     module("Edges", "Datastore", ["JSON", "Documents", "Resources", "Names", "Addresses"]),
     module("Edges", "DatastoreMemory", ["Datastore"]),
-    module("Edges", "DatastoreSQLite", ["Datastore", "CLinux", "Sockets", .product(name: "GRDB", package: "GRDB.swift")]),
+    module("Edges", "DatastoreSQLite", ["Datastore", "Sockets", .product(name: "GRDB", package: "GRDB.swift")]),
     module("Edges", "AddressAssignment", ["AddressPlans", "Datastore", "JSON", "Resources", "Addresses", "Names", log]),
 
     // Programs: assembled from the above.
@@ -115,6 +115,7 @@ let package = Package(
     module("../Testing", "KernelSandbox", ["CLinux", "Sockets", "NetlinkEdge"]),
     module("../Testing", "DatastoreContract", ["Datastore"]),
     module("../Testing", "RandomClusters", ["Resources", "Addresses"]),
+    .executableTarget(name: "datastore-probe", dependencies: ["Datastore", "DatastoreSQLite", "Sockets"], path: "Testing/datastore-probe"),
 
     tests("Addresses", ["Octets", "Addresses"]),
     tests("Selectors", ["Selectors", "Names"]),
@@ -124,7 +125,9 @@ let package = Package(
     tests("PolicyRendering", ["PolicyRendering", "Rulesets", "HostPlans", "Resources", "Addresses"]),
     tests("Netlink", ["Octets", "Deltas", "Sockets", "NetlinkMessages", "NetlinkEdge", "LinkDriver", "RouteDriver", "HostPlans", "Addresses", "KernelSandbox"]),
     tests("Ruleset", ["Rulesets", "RulesetDriver", "NetlinkEdge", "NetlinkMessages", "Addresses", "KernelSandbox"]),
-    tests("Datastore", ["Datastore", "DatastoreMemory", "DatastoreSQLite", "DatastoreContract", "Documents", "JSON", "Resources"]),
+    tests("Datastore", [
+      "Datastore", "DatastoreMemory", "DatastoreSQLite", "DatastoreContract", "datastore-probe", "Documents", "JSON", "Resources", "Sockets",
+    ]),
     tests("AddressPlans", ["AddressPlans", "AddressAssignment", "Datastore", "DatastoreMemory", "Resources", "JSON", "Addresses"]),
     tests("CNI", [
       "CNIMessages", "CNIServer", "JSON", "KernelSandbox", "DatastoreMemory", "Datastore", "NetlinkEdge", "NetlinkMessages", "Sockets", "Resources",

@@ -1,193 +1,242 @@
-/// The datastore in memory: for tests and simulations, obeying the same contract as the stores that last.
+/// The datastore in memory: the fake that obeys the contract, for tests and for a lab that forgets.
+///
+/// All handles are the same object. History is bounded: a watcher that falls behind by more than `historyMax` revisions is told that its
+/// revision is compacted, as on a real store.
 public import Datastore
 import Synchronization
 
-public final class MemoryDatastore: Datastore, Sendable {
-  private struct Lease {
+public final class MemoryDatastore: Datastore {
+  struct Lease {
     var seconds: Int
-    var expires: ContinuousClock.Instant
-    var keys: Set<String> = []
+    var deadline: Duration
   }
-  private struct Watcher {
-    var prefixes: [String]
-    var continuation: AsyncThrowingStream<WatchBatch, any Error>.Continuation
-  }
-  private struct State {
-    var items: [String: KeyValue] = [:]
-    /// Index 0 holds revision `compacted + 1`.
-    var history: [WatchBatch] = []
-    var compacted: Int64 = 0
-    var watchers: [Int: Watcher] = [:]
-    var watcherLast = 0
+  struct State {
+    var revision: Revision = .zero
+    /// Events up to this revision are gone.
+    var compacted: Revision = .zero
+    /// In order of keys.
+    var items: [KeyValue] = []
+    /// The events of revision `compacted + 1 + index`.
+    var history: [[WatchEvent]] = []
     var leases: [LeaseID: Lease] = [:]
-    var leaseLast: Int64 = 0
-    var outage: String?
-    var revision: Revision { Revision(rawValue: compacted + Int64(history.count)) }
-
-    /// Writes at the next revision and tells the watchers. Nothing to delete is no event; no event is no revision.
-    mutating func commit(_ operations: [DatastoreOperation]) -> Revision {
-      let next = Revision(rawValue: revision.rawValue + 1)
-      var events: [WatchEvent] = []
-      for operation in operations {
-        switch operation {
-        case .put(let key, let value, let lease):
-          if let old = items[key]?.lease { leases[old]?.keys.remove(key) }
-          let created = items[key]?.createRevision ?? next
-          let item = KeyValue(key: key, value: value, createRevision: created, modRevision: next, lease: lease)
-          items[key] = item
-          if let lease { leases[lease]?.keys.insert(key) }
-          events.append(.put(item))
-        case .delete(let key):
-          guard let old = items.removeValue(forKey: key) else { continue }
-          if let lease = old.lease { leases[lease]?.keys.remove(key) }
-          events.append(.delete(key: key, at: next))
-        }
-      }
-      guard !events.isEmpty else { return revision }
-      let batch = WatchBatch(events: events, revision: next)
-      history.append(batch)
-      for watcher in watchers.values { Self.tell(watcher, batch) }
-      return next
-    }
-    static func tell(_ watcher: Watcher, _ batch: WatchBatch) {
-      let events = batch.events.filter { event in watcher.prefixes.contains { event.key.utf8.starts(with: $0.utf8) } }
-      if !events.isEmpty { watcher.continuation.yield(WatchBatch(events: events, revision: batch.revision)) }
-    }
-    mutating func expire(_ now: ContinuousClock.Instant) {
-      for (id, lease) in leases where lease.expires <= now {
-        leases[id] = nil
-        _ = commit(lease.keys.sorted().map { .delete($0) })
-      }
-    }
+    var leaseNext: Int64 = 1
+    /// What every call answers while it is set; a fault for tests.
+    var fault: DatastoreError?
   }
+
+  public let name: String
   private let state = Mutex(State())
-  public let name = "memory:"
+  private let gate = RevisionGate(at: .zero)
+  private let historyMax: Int
+  private let now: @Sendable () -> Duration
+  private let hasOwnClock: Bool
 
-  public init() {}
-
-  /// For tests of outages: every call fails with this reason until it is set to nil; watches end.
-  public func setOutage(_ reason: String?) {
-    let watchers = state.withLock { state in
-      state.outage = reason
-      defer { if reason != nil { state.watchers = [:] } }
-      return reason == nil ? [] : Array(state.watchers.values)
-    }
-    for watcher in watchers { watcher.continuation.finish(throwing: DatastoreError.unavailable(reason ?? "")) }
-  }
-
-  /// Forgets history up to and including `revision`.
-  public func compact(upTo revision: Revision) {
-    state.withLock { state in
-      let count = min(max(revision.rawValue - state.compacted, 0), Int64(state.history.count))
-      state.history.removeFirst(Int(count))
-      state.compacted += count
-    }
-  }
-
-  private func withState<Result>(_ body: (inout State) throws(DatastoreError) -> Result) throws(DatastoreError) -> Result {
-    try state.withLock { state throws(DatastoreError) in
-      if let outage = state.outage { throw DatastoreError.unavailable(outage) }
-      state.expire(.now)
-      return try body(&state)
-    }
+  /// - Parameters:
+  ///   - historyMax: revisions kept for watchers.
+  ///   - now: time since any fixed moment, for leases; a test's own clock calls `expireLeases()` after it stepped.
+  public init(name: String = "memory:", historyMax: Int = 100_000, now: (@Sendable () -> Duration)? = nil) {
+    self.name = name
+    self.historyMax = historyMax
+    let start = ContinuousClock.now
+    self.now = now ?? { ContinuousClock.now - start }
+    hasOwnClock = now == nil
   }
 
   public func get(_ key: String) async throws(DatastoreError) -> KeyValue? {
-    try withState { state throws(DatastoreError) in state.items[key] }
-  }
-
-  public func list(prefix: String) async throws(DatastoreError) -> (items: [KeyValue], revision: Revision) {
-    try withState { state throws(DatastoreError) in
-      let items = state.items.values.filter { $0.key.utf8.starts(with: prefix.utf8) }
-        .sorted { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }
-      return (items, state.revision)
+    try access { (state) throws(DatastoreError) in
+      let index = state.index(of: key)
+      return state.holds(key, at: index) ? state.items[index] : nil
     }
   }
 
-  public func transact(if comparisons: [Comparison], then operations: [DatastoreOperation]) async throws(DatastoreError) -> TransactionResult {
-    try withState { state throws(DatastoreError) in
-      let present = comparisons.map { comparison -> KeyValue? in
-        switch comparison {
-        case .absent(let key), .modRevision(let key, _): state.items[key]
-        }
-      }
-      for (comparison, item) in zip(comparisons, present) {
-        switch comparison {
-        case .absent: if item != nil { return .conflict(present) }
-        case .modRevision(_, let revision): if item?.modRevision != revision { return .conflict(present) }
-        }
-      }
-      for case .put(_, _, .some(let lease)) in operations where state.leases[lease] == nil { throw DatastoreError.leaseNotFound }
-      return .committed(state.commit(operations))
+  public func list(prefix: String) async throws(DatastoreError) -> (items: [KeyValue], revision: Revision) {
+    try access { (state) throws(DatastoreError) in
+      let first = state.index(of: prefix)
+      let end = KeyOrder.end(ofPrefix: prefix).map { state.index(of: $0) } ?? state.items.count
+      return (Array(state.items[first..<end]), state.revision)
+    }
+  }
+
+  public func transact(
+    if comparisons: [Comparison], then operations: [DatastoreOperation]
+  ) async throws(DatastoreError) -> TransactionResult {
+    DatastoreOperation.requireDistinctKeys(operations)
+    return try access { (state) throws(DatastoreError) in
+      let present = comparisons.map { state.item($0.key) }
+      guard zip(comparisons, present).allSatisfy({ $0.holds(for: $1) }) else { return .conflict(present) }
+      for case .put(_, _, let lease?) in operations where state.leases[lease] == nil { throw .leaseNotFound }
+      state.apply(operations, historyMax: historyMax)
+      return .committed(state.revision)
     }
   }
 
   public func watch(prefixes: [String], after revision: Revision) -> AsyncThrowingStream<WatchBatch, any Error> {
-    AsyncThrowingStream { continuation in
-      let id = state.withLock { state -> Int? in
-        if let outage = state.outage {
-          continuation.finish(throwing: DatastoreError.unavailable(outage))
-          return nil
+    let cursor = WatchCursor(after: revision)
+    return AsyncThrowingStream {
+      while !Task.isCancelled {
+        let stirs = self.gate.stirs
+        let batch = try self.access { (state) throws(DatastoreError) in
+          try state.batch(after: cursor.revision, prefixes: prefixes)
         }
-        guard revision.rawValue >= state.compacted else {
-          continuation.finish(throwing: DatastoreError.compacted)
-          return nil
-        }
-        state.watcherLast += 1
-        let watcher = Watcher(prefixes: prefixes, continuation: continuation)
-        for batch in state.history.dropFirst(Int(min(revision.rawValue - state.compacted, Int64(state.history.count)))) {
-          State.tell(watcher, batch)
-        }
-        state.watchers[state.watcherLast] = watcher
-        return state.watcherLast
+        cursor.revision = batch.revision
+        if !batch.events.isEmpty { return batch }
+        await self.gate.wait(after: batch.revision, stirs: stirs)
       }
-      guard let id else { return }
-      continuation.onTermination = { [weak self] _ in _ = self?.state.withLock { $0.watchers.removeValue(forKey: id) } }
+      return nil
     }
   }
 
   public func grantLease(seconds: Int) async throws(DatastoreError) -> LeaseID {
-    let id = try withState { state throws(DatastoreError) in
-      state.leaseLast += 1
-      let id = LeaseID(rawValue: state.leaseLast)
-      state.leases[id] = Lease(seconds: seconds, expires: .now + .seconds(seconds))
+    let deadline = now() + .seconds(seconds)
+    let id = try access { (state) throws(DatastoreError) in
+      let id = LeaseID(rawValue: state.leaseNext)
+      state.leaseNext += 1
+      state.leases[id] = Lease(seconds: seconds, deadline: deadline)
       return id
     }
-    watchExpiry(of: id)
+    if hasOwnClock { watchOver(id) }
     return id
   }
 
-  /// Deletes are events that watchers wait for, so somebody must look at the clock even when nobody calls.
-  private func watchExpiry(of id: LeaseID) {
-    Task { [weak self] in
-      while let next = self?.state.withLock({ state -> ContinuousClock.Instant? in
-        state.expire(.now)
-        return state.leases[id]?.expires
-      }) {
-        try? await Task.sleep(until: next)
-      }
-    }
-  }
-
   public func keepAlive(_ lease: LeaseID) async throws(DatastoreError) {
-    try withState { state throws(DatastoreError) in
-      guard let seconds = state.leases[lease]?.seconds else { throw DatastoreError.leaseNotFound }
-      state.leases[lease]?.expires = .now + .seconds(seconds)
+    let now = now()
+    try access { (state) throws(DatastoreError) in
+      guard let seconds = state.leases[lease]?.seconds else { throw .leaseNotFound }
+      state.leases[lease] = Lease(seconds: seconds, deadline: now + .seconds(seconds))
     }
   }
 
   public func revoke(_ lease: LeaseID) async throws(DatastoreError) {
-    try withState { state throws(DatastoreError) in
-      guard let removed = state.leases.removeValue(forKey: lease) else { throw DatastoreError.leaseNotFound }
-      _ = state.commit(removed.keys.sorted().map { .delete($0) })
+    try access { (state) throws(DatastoreError) in
+      guard state.leases[lease] != nil else { throw .leaseNotFound }
+      state.end([lease], historyMax: historyMax)
     }
   }
 
+  /// Watchers end with `.unavailable`, and so does every later call.
   public func close() async {
-    let watchers = state.withLock { state in
-      defer { state.watchers = [:] }
-      return Array(state.watchers.values)
+    state.withLock { $0.fault = .unavailable("it was closed") }
+    gate.close()
+  }
+
+  /// Ends the leases whose time is over. Every call does so first; a store with a test's clock has nobody else to do it.
+  public func expireLeases() async { try? access { (_) throws(DatastoreError) in } }
+
+  /// Forgets the history up to and including `revision`; watchers further back are told so.
+  public func compact(upTo revision: Revision) {
+    state.withLock { $0.compact(upTo: revision) }
+    gate.stir()
+  }
+
+  /// For tests of outages: every call fails with this reason until it is set to nil; watches end.
+  public func setOutage(_ reason: String?) {
+    state.withLock { $0.fault = reason.map { .unavailable($0) } }
+    gate.stir()
+  }
+
+  private func access<Result: Sendable>(
+    _ body: (inout State) throws(DatastoreError) -> Result
+  ) throws(DatastoreError) -> Result {
+    let now = now()
+    let (result, revision) = state.withLock { state -> (Swift.Result<Result, DatastoreError>, Revision) in
+      if let fault = state.fault { return (.failure(fault), state.revision) }
+      if !state.leases.isEmpty {
+        state.end(state.leases.filter { $0.value.deadline <= now }.map(\.key), historyMax: historyMax)
+      }
+      do throws(DatastoreError) {
+        return (.success(try body(&state)), state.revision)
+      } catch {
+        return (.failure(error), state.revision)
+      }
     }
-    for watcher in watchers { watcher.continuation.finish() }
+    gate.advance(to: revision)
+    return try result.get()
+  }
+
+  /// Ends the lease when its time is over, however often that time is moved.
+  private func watchOver(_ lease: LeaseID) {
+    Task { [weak self] in
+      while let left = self?.timeLeft(of: lease) {
+        try await Task.sleep(for: left)
+        await self?.expireLeases()
+      }
+    }
+  }
+  private func timeLeft(of lease: LeaseID) -> Duration? {
+    let now = now()
+    return state.withLock { state in state.leases[lease].map { max($0.deadline - now, .milliseconds(1)) } }
+  }
+}
+
+extension MemoryDatastore.State {
+  /// Where `key` is, or where it would stand.
+  func index(of key: String) -> Int {
+    var (low, high) = (0, items.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if KeyOrder.precedes(items[middle].key, key) { low = middle + 1 } else { high = middle }
+    }
+    return low
+  }
+  func holds(_ key: String, at index: Int) -> Bool { index < items.count && KeyOrder.equal(items[index].key, key) }
+  func item(_ key: String) -> KeyValue? {
+    let index = index(of: key)
+    return holds(key, at: index) ? items[index] : nil
+  }
+
+  mutating func apply(_ operations: [DatastoreOperation], historyMax: Int) {
+    let next = Revision(rawValue: revision.rawValue + 1)
+    var events: [WatchEvent] = []
+    for operation in operations {
+      let index = index(of: operation.key)
+      let isPresent = holds(operation.key, at: index)
+      switch operation {
+      case .put(let key, let value, let lease):
+        let created = isPresent ? items[index].createRevision : next
+        let item = KeyValue(key: key, value: value, createRevision: created, modRevision: next, lease: lease)
+        if isPresent { items[index] = item } else { items.insert(item, at: index) }
+        events.append(.put(item))
+      case .delete(let key):
+        guard isPresent else { continue }
+        items.remove(at: index)
+        events.append(.delete(key: key, at: next))
+      }
+    }
+    guard !events.isEmpty else { return }
+    revision = next
+    history.append(events)
+    // Forgetting in steps keeps the cost of moving the array away from the single write.
+    if history.count > historyMax + max(historyMax / 4, 16) {
+      compact(upTo: Revision(rawValue: revision.rawValue - Int64(historyMax)))
+    }
+  }
+
+  mutating func end(_ ended: [LeaseID], historyMax: Int) {
+    guard !ended.isEmpty else { return }
+    for lease in ended { leases[lease] = nil }
+    let ended = Set(ended)
+    apply(items.filter { $0.lease.map(ended.contains) ?? false }.map { .delete($0.key) }, historyMax: historyMax)
+  }
+
+  mutating func compact(upTo target: Revision) {
+    let target = min(target, revision)
+    guard target > compacted else { return }
+    history.removeFirst(Int(target.rawValue - compacted.rawValue))
+    compacted = target
+  }
+
+  /// Empty events, and the newest revision, if nothing under the prefixes changed.
+  func batch(after cursor: Revision, prefixes: [String]) throws(DatastoreError) -> WatchBatch {
+    guard cursor >= compacted else { throw .compacted }
+    var batch = WatchBatch(events: [], revision: max(cursor, revision))
+    guard cursor < revision else { return batch }
+    for index in Int(cursor.rawValue - compacted.rawValue)..<history.count {
+      batch.events += history[index].filter { KeyOrder.hasPrefix($0.key, anyOf: prefixes) }
+      if batch.events.count >= 1000 {
+        batch.revision = Revision(rawValue: compacted.rawValue + Int64(index) + 1)
+        break
+      }
+    }
+    return batch
   }
 }

@@ -1,409 +1,346 @@
-/// The embedded datastore: one SQLite file that many processes of one machine share.
+/// The datastore in one SQLite file: the same keys and the same contract as etcd, for the many processes of one machine.
 ///
-/// Hazards and the answers:
-/// - Two writers at once: every transaction is IMMEDIATE, so the second waits for the first (up to ten seconds) and then compares again.
-/// - A watcher in another process must hear at once: after COMMIT the writer touches `<file>-changed`, which everybody follows with inotify.
-///   A writer that dies between COMMIT and touch is covered by a check each second.
-/// - A killed process: WAL and SQLite's own recovery; nothing of ours stands outside the transaction.
-/// - A second machine on the same file (a shared disk) would hand out overlapping addresses: the file remembers the machine id.
-/// - Clock steps and reboots: leases count boot time, and start anew with their whole length after a reboot.
+/// Hazards, and the answers:
+/// - A commit in another process: after COMMIT its writer writes one octet into `PATH-changed`, which every handle follows with inotify.
+///   A writer that died between the two is covered by a look at the revision each second.
+/// - A process killed at any point: SQLite's write-ahead log keeps committed transactions and nothing else. Losing power may lose the last
+///   moments (`synchronous` is NORMAL), never the consistency; every workload of this one machine is gone then, too.
+/// - The clock steps, the machine restarts: leases count by the boot-time clock and remember which boot they counted in. After a restart
+///   each lease gets its full time once more, because a lease lasts at least as long as promised.
+/// - The file travels to a second machine, which would hand out the same addresses: the store remembers its machine and refuses others.
+/// - The file is replaced while it is open: a handle would go on with a file that nobody sees. It notices within a second, and fails.
+/// - A connection used after it was closed is a crash inside SQLite: accesses are counted, and closing waits for the last one.
+/// - SQLite blocks: its calls run on GRDB's queues, never on the threads of Swift's tasks.
 public import Datastore
 import Foundation
 import GRDB
 import Sockets
 import Synchronization
 
-public final class SQLiteDatastore: Datastore, Sendable {
-  /// Written to the file; a newer one is refused, since its meaning is unknown here.
-  static let schemaVersion = 1
-  /// Revisions kept for watchers that come back.
-  static let historyLength: Int64 = 20_000
+public final class SQLiteDatastore: Datastore {
+  /// What the store asks of the machine; tests step these clocks.
+  public struct Surroundings: Sendable {
+    /// Names this machine; nil if it has no name, then nothing is checked.
+    public var machineID: String?
+    public var bootID: String
+    /// Nanoseconds since boot, time of sleep included.
+    public var boottime: @Sendable () -> Int64
+    public init(machineID: String?, bootID: String, boottime: @escaping @Sendable () -> Int64) {
+      self.machineID = machineID
+      self.bootID = bootID
+      self.boottime = boottime
+    }
+    /// `/etc/machine-id`, the kernel's boot id, CLOCK_BOOTTIME.
+    public static var machine: Surroundings {
+      func line(_ path: String) -> String? {
+        guard let text = try? Files.readText(path) else { return nil }
+        let line = text.prefix { $0 != "\n" }
+        return line.isEmpty ? nil : String(line)
+      }
+      return Surroundings(
+        machineID: line("/etc/machine-id") ?? line("/var/lib/dbus/machine-id"),
+        bootID: line("/proc/sys/kernel/random/boot_id") ?? "unknown", boottime: { SystemClock.boottimeNanoseconds })
+    }
+  }
+
+  /// How much history is kept for watchers.
+  public struct Retention: Sendable {
+    /// At most about this many revisions.
+    public var revisionsMax: Int64
+    /// Beyond the newest `revisionsMin`, nothing older than this.
+    public var ageMaxSeconds: Int64
+    public var revisionsMin: Int64
+    public init(revisionsMax: Int64 = 20_000, ageMaxSeconds: Int64 = 600, revisionsMin: Int64 = 1_000) {
+      self.revisionsMax = revisionsMax
+      self.ageMaxSeconds = ageMaxSeconds
+      self.revisionsMin = revisionsMin
+    }
+  }
 
   public let name: String
+  public let path: String
   private let pool: DatabasePool
-  private let changedPath: String
-  private let followers = Followers()
+  private let surroundings: Surroundings
+  private let retention: Retention
+  private let gate: RevisionGate
+  private let accesses = AccessCount()
+  private let follower: CommitFollower
 
-  /// Opens or creates the store. `machineID` is for tests; nil reads /etc/machine-id.
-  public init(path: String, machineID: String? = nil) throws(DatastoreError) {
+  /// Opens the store at `path`; makes it, and the folders above it, if it is missing. Blocks for the few milliseconds that takes.
+  /// - Throws: `.unusable` if the file is no store of ours, has a newer schema or belongs to another machine.
+  public convenience init(path: String, machineID: String? = nil) throws(DatastoreError) {
+    var surroundings = Surroundings.machine
+    if let machineID { surroundings.machineID = machineID }
+    try self.init(path: path, surroundings: surroundings)
+  }
+
+  /// With other clocks, another machine or another length of history.
+  public init(path: String, surroundings: Surroundings, retention: Retention = Retention()) throws(DatastoreError) {
+    self.path = path
     name = "sqlite:\(path)"
-    changedPath = path + "-changed"
+    self.surroundings = surroundings
+    self.retention = retention
+    let opened = try StoreFile.open(path: path, surroundings: surroundings)
+    pool = opened.pool
+    gate = RevisionGate(at: opened.revision)
     do {
-      let directory = Files.parent(of: path)
-      if !directory.isEmpty { try Files.makeDirectories(directory, mode: 0o700) }
-      // The mode must be right before the first octet of policy or address stands in the file; WAL files inherit it.
-      let descriptor = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-      try check(descriptor, "open \(path)")
-      Glibc.close(descriptor)
-      var configuration = Configuration()
-      configuration.busyMode = .timeout(10)
-      configuration.maximumReaderCount = 3
-      configuration.prepareDatabase { db in
-        // NORMAL under WAL: a power cut may lose the last transactions, never the file's soundness; a killed process loses nothing.
-        try db.execute(sql: "PRAGMA synchronous = NORMAL")
-      }
-      pool = try DatabasePool(path: path, configuration: configuration)
-      if !Files.exists(changedPath) { try Files.append([], to: changedPath, mode: 0o600) }
-      try Self.prepare(pool, machineID ?? Self.machineID(), path)
-    } catch let error as DatastoreError {
-      throw error
+      follower = try CommitFollower(path: path)
     } catch {
-      throw DatastoreError.unavailable("\(path): \(error)")
+      throw .unavailable("\(error)")
     }
-    do {
-      try follow()
-    } catch {
-      throw DatastoreError.unavailable("cannot watch \(changedPath): \(error)")
-    }
+    follower.start { [weak self] in self?.look(isTick: $0) }
   }
 
-  private static func machineID() -> String {
-    ((try? Files.readText("/etc/machine-id")) ?? "unknown").trimmingCharacters(in: .whitespacesAndNewlines)
-  }
-
-  private static func bootID() -> String {
-    ((try? Files.readText("/proc/sys/kernel/random/boot_id")) ?? "unknown").trimmingCharacters(in: .whitespacesAndNewlines)
-  }
-
-  private static func prepare(_ pool: DatabasePool, _ machineID: String, _ path: String) throws {
-    try pool.write { db in
-      let present = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
-      if present > schemaVersion {
-        throw DatastoreError.unusable("\(path) was written by a newer Margay (schema \(present), this one knows \(schemaVersion))")
-      }
-      if present == 0 {
-        try db.execute(
-          sql: """
-            CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-            INSERT INTO meta VALUES ('revision', 0), ('compacted', 0);
-            CREATE TABLE items (key TEXT PRIMARY KEY, value BLOB NOT NULL, created INTEGER NOT NULL, modified INTEGER NOT NULL, lease INTEGER)
-              WITHOUT ROWID;
-            CREATE INDEX items_by_lease ON items (lease) WHERE lease IS NOT NULL;
-            CREATE TABLE history (revision INTEGER NOT NULL, ordinal INTEGER NOT NULL, key TEXT NOT NULL, value BLOB, created INTEGER,
-              lease INTEGER, PRIMARY KEY (revision, ordinal)) WITHOUT ROWID;
-            CREATE TABLE leases (id INTEGER PRIMARY KEY AUTOINCREMENT, seconds INTEGER NOT NULL, expires INTEGER NOT NULL, boot TEXT NOT NULL);
-            PRAGMA user_version = 1;
-            """)
-        try db.execute(sql: "INSERT INTO meta VALUES ('machine', ?)", arguments: [machineID])
-      }
-      let owner = try String.fetchOne(db, sql: "SELECT value FROM meta WHERE name = 'machine'") ?? ""
-      if owner != machineID {
-        throw DatastoreError.unusable(
-          "\(path) belongs to the machine with id \(owner), this one is \(machineID): two machines cannot share an SQLite store, use etcd")
-      }
-    }
-  }
-
-  // MARK: Reading and writing
-
-  private func mapped<Result>(_ body: () async throws -> Result) async throws(DatastoreError) -> Result {
-    do {
-      return try await body()
-    } catch let error as DatastoreError {
-      throw error
-    } catch {
-      throw DatastoreError.unavailable("\(name): \(error)")
-    }
-  }
+  deinit { follower.stop() }
 
   public func get(_ key: String) async throws(DatastoreError) -> KeyValue? {
-    try await mapped { try await self.pool.read { db in try Self.item(db, key) } }
+    try await read { db in try StoreTables.item(db, key) }
   }
 
   public func list(prefix: String) async throws(DatastoreError) -> (items: [KeyValue], revision: Revision) {
-    try await mapped {
-      try await self.pool.read { db in
-        var items: [KeyValue] = []
-        let end = Self.successor(of: prefix)
-        let rows = try Row.fetchCursor(
-          db, sql: "SELECT * FROM items WHERE key >= ?" + (end == nil ? "" : " AND key < ?") + " ORDER BY key",
-          arguments: StatementArguments([prefix] + (end.map { [$0] } ?? [])))
-        while let row = try rows.next() { items.append(Self.item(row)) }
-        return (items, Revision(rawValue: try Self.revision(db)))
+    try await read { db in (try StoreTables.items(db, prefix: prefix), try StoreTables.bounds(db).revision) }
+  }
+
+  public func transact(
+    if comparisons: [Comparison], then operations: [DatastoreOperation]
+  ) async throws(DatastoreError) -> TransactionResult {
+    DatastoreOperation.requireDistinctKeys(operations)
+    return try await write { db, revision in
+      var present: [KeyValue?] = []
+      var holds = true
+      for comparison in comparisons {
+        let item = try StoreTables.item(db, comparison.key)
+        holds = holds && comparison.holds(for: item)
+        present.append(item)
       }
+      guard holds else { return .conflict(present) }
+      for case .put(_, _, let lease?) in operations where try !StoreTables.hasLease(db, lease) { throw DatastoreError.leaseNotFound }
+      revision = try StoreTables.apply(db, operations, after: revision)
+      return .committed(revision)
     }
   }
 
-  /// The first text behind all that begin with `prefix`, nil if there is none. Keys are ASCII paths; SQLite compares octets.
-  static func successor(of prefix: String) -> String? {
-    var octets = Array(prefix.utf8)
-    guard let last = octets.last, last < 0x7f else { return nil }
-    octets[octets.count - 1] = last + 1
-    return String(decoding: octets, as: UTF8.self)
-  }
-
-  public func transact(if comparisons: [Comparison], then operations: [DatastoreOperation]) async throws(DatastoreError) -> TransactionResult {
-    let (result, changed) = try await mapped {
-      try await self.pool.write { db -> (TransactionResult, Bool) in
-        let expired = try Self.expire(db)
-        let present = try comparisons.map { comparison -> KeyValue? in
-          switch comparison {
-          case .absent(let key), .modRevision(let key, _): try Self.item(db, key)
-          }
+  public func watch(prefixes: [String], after revision: Revision) -> AsyncThrowingStream<WatchBatch, any Error> {
+    let cursor = WatchCursor(after: revision)
+    return AsyncThrowingStream {
+      while !Task.isCancelled {
+        let stirs = self.gate.stirs
+        let place = cursor.revision
+        // Nothing new for this watcher costs no query.
+        if self.gate.revision > place || self.gate.isClosed || cursor.isFirstLook() {
+          let batch = try await self.read { db in try StoreTables.batch(db, after: place, prefixes: prefixes) }
+          cursor.revision = batch.revision
+          if !batch.events.isEmpty { return batch }
         }
-        for (comparison, item) in zip(comparisons, present) {
-          switch comparison {
-          case .absent: if item != nil { return (.conflict(present), expired) }
-          case .modRevision(_, let revision): if item?.modRevision != revision { return (.conflict(present), expired) }
-          }
-        }
-        for case .put(_, _, .some(let lease)) in operations {
-          guard try Bool.fetchOne(db, sql: "SELECT 1 FROM leases WHERE id = ?", arguments: [lease.rawValue]) == true else {
-            throw DatastoreError.leaseNotFound
-          }
-        }
-        let before = try Self.revision(db)
-        let after = try Self.commit(db, operations)
-        return (.committed(after), expired || after.rawValue != before)
+        await self.gate.wait(after: cursor.revision, stirs: stirs)
       }
+      return nil
     }
-    if changed { announce() }
-    return result
   }
-
-  /// Tells every process, this one included. A failure is harmless: the check each second finds the change.
-  private func announce() {
-    _ = unsafe utimes(changedPath, nil)
-  }
-
-  private static func revision(_ db: Database) throws -> Int64 {
-    try Int64.fetchOne(db, sql: "SELECT value FROM meta WHERE name = 'revision'") ?? 0
-  }
-
-  private static func item(_ db: Database, _ key: String) throws -> KeyValue? {
-    try Row.fetchOne(db, sql: "SELECT * FROM items WHERE key = ?", arguments: [key]).map(item)
-  }
-
-  private static func item(_ row: Row) -> KeyValue {
-    KeyValue(
-      key: row["key"], value: [UInt8](row["value"] as Data), createRevision: Revision(rawValue: row["created"]),
-      modRevision: Revision(rawValue: row["modified"]), lease: (row["lease"] as Int64?).map(LeaseID.init))
-  }
-
-  private static func commit(_ db: Database, _ operations: [DatastoreOperation]) throws -> Revision {
-    let next = try revision(db) + 1
-    var ordinal = 0
-    for operation in operations {
-      switch operation {
-      case .put(let key, let value, let lease):
-        let created = try Int64.fetchOne(db, sql: "SELECT created FROM items WHERE key = ?", arguments: [key]) ?? next
-        let data = Data(value)
-        try db.cachedStatement(sql: "INSERT OR REPLACE INTO items (key, value, created, modified, lease) VALUES (?, ?, ?, ?, ?)")
-          .execute(arguments: [key, data, created, next, lease?.rawValue])
-        try db.cachedStatement(sql: "INSERT INTO history VALUES (?, ?, ?, ?, ?, ?)")
-          .execute(arguments: [next, ordinal, key, data, created, lease?.rawValue])
-      case .delete(let key):
-        try db.cachedStatement(sql: "DELETE FROM items WHERE key = ?").execute(arguments: [key])
-        guard db.changesCount > 0 else { continue }
-        try db.cachedStatement(sql: "INSERT INTO history VALUES (?, ?, ?, NULL, NULL, NULL)").execute(arguments: [next, ordinal, key])
-      }
-      ordinal += 1
-    }
-    guard ordinal > 0 else { return Revision(rawValue: next - 1) }
-    try db.execute(sql: "UPDATE meta SET value = ? WHERE name = 'revision'", arguments: [next])
-    if next % 1000 == 0, next > historyLength { try compact(db, upTo: next - historyLength) }
-    return Revision(rawValue: next)
-  }
-
-  private static func compact(_ db: Database, upTo revision: Int64) throws {
-    try db.execute(sql: "DELETE FROM history WHERE revision <= ?", arguments: [revision])
-    try db.execute(sql: "UPDATE meta SET value = max(value, ?) WHERE name = 'compacted'", arguments: [revision])
-  }
-
-  /// Forgets history up to and including `revision`.
-  public func compact(upTo revision: Revision) async throws(DatastoreError) {
-    try await mapped { try await self.pool.write { db in try Self.compact(db, upTo: min(revision.rawValue, Self.revision(db))) } }
-  }
-
-  // MARK: Leases
 
   public func grantLease(seconds: Int) async throws(DatastoreError) -> LeaseID {
-    try await mapped {
-      try await self.pool.write { db in
-        try db.execute(
-          sql: "INSERT INTO leases (seconds, expires, boot) VALUES (?, ?, ?)",
-          arguments: [seconds, Self.expiry(after: seconds), Self.bootID()])
-        return LeaseID(rawValue: db.lastInsertedRowID)
-      }
-    }
+    let (boot, now) = (surroundings.bootID, surroundings.boottime())
+    return try await write { db, _ in try StoreTables.grantLease(db, seconds: seconds, boot: boot, now: now) }
   }
 
-  private static func expiry(after seconds: Int) -> Int64 { SystemClock.boottimeNanoseconds + Int64(seconds) * 1_000_000_000 }
-
   public func keepAlive(_ lease: LeaseID) async throws(DatastoreError) {
-    try await mapped {
-      try await self.pool.write { db in
-        _ = try Self.expire(db)
-        guard let seconds = try Int.fetchOne(db, sql: "SELECT seconds FROM leases WHERE id = ?", arguments: [lease.rawValue]) else {
-          throw DatastoreError.leaseNotFound
-        }
-        try db.execute(
-          sql: "UPDATE leases SET expires = ?, boot = ? WHERE id = ?", arguments: [Self.expiry(after: seconds), Self.bootID(), lease.rawValue])
-      }
+    let (boot, now) = (surroundings.bootID, surroundings.boottime())
+    try await write { db, _ in
+      guard try StoreTables.keepAlive(db, lease, boot: boot, now: now) else { throw DatastoreError.leaseNotFound }
     }
   }
 
   public func revoke(_ lease: LeaseID) async throws(DatastoreError) {
-    try await mapped {
-      try await self.pool.write { db in
-        guard try Bool.fetchOne(db, sql: "SELECT 1 FROM leases WHERE id = ?", arguments: [lease.rawValue]) == true else {
-          throw DatastoreError.leaseNotFound
-        }
-        try Self.end(db, lease.rawValue)
-      }
-    }
-    announce()
-  }
-
-  private static func end(_ db: Database, _ lease: Int64) throws {
-    let keys = try String.fetchAll(db, sql: "SELECT key FROM items WHERE lease = ? ORDER BY key", arguments: [lease])
-    _ = try commit(db, keys.map { .delete($0) })
-    try db.execute(sql: "DELETE FROM leases WHERE id = ?", arguments: [lease])
-  }
-
-  /// Ends the leases whose time is over; leases of an earlier boot get their whole length again. True when keys went away.
-  private static func expire(_ db: Database) throws -> Bool {
-    guard try Bool.fetchOne(db, sql: "SELECT EXISTS (SELECT 1 FROM leases)") == true else { return false }
-    let boot = bootID()
-    for row in try Row.fetchAll(db, sql: "SELECT id, seconds FROM leases WHERE boot <> ?", arguments: [boot]) {
-      try db.execute(
-        sql: "UPDATE leases SET expires = ?, boot = ? WHERE id = ?", arguments: [expiry(after: row["seconds"]), boot, row["id"] as Int64])
-    }
-    let over = try Int64.fetchAll(db, sql: "SELECT id FROM leases WHERE expires <= ?", arguments: [SystemClock.boottimeNanoseconds])
-    for lease in over { try end(db, lease) }
-    return !over.isEmpty
-  }
-
-  // MARK: Watching
-
-  /// The watchers of this process, woken together.
-  private final class Followers: Sendable {
-    struct State {
-      var wakes: [Int: AsyncStream<Void>.Continuation] = [:]
-      var last = 0
-      var isClosed = false
-    }
-    let state = Mutex(State())
-
-    func join() -> (id: Int, wakes: AsyncStream<Void>) {
-      let (stream, continuation) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
-      let id = state.withLock { state in
-        state.last += 1
-        if state.isClosed { continuation.finish() } else { state.wakes[state.last] = continuation }
-        return state.last
-      }
-      return (id, stream)
-    }
-    func leave(_ id: Int) { state.withLock { $0.wakes[id] = nil } }
-    func wakeAll() { for wake in state.withLock({ Array($0.wakes.values) }) { wake.yield() } }
-    func close() {
-      let wakes = state.withLock { state in
-        state.isClosed = true
-        defer { state.wakes = [:] }
-        return Array(state.wakes.values)
-      }
-      for wake in wakes { wake.finish() }
-    }
-    var isClosed: Bool { state.withLock { $0.isClosed } }
-  }
-
-  /// One thread for the process: inotify at once, and a look each second.
-  private func follow() throws {
-    let watcher = try FileWatcher()
-    _ = try watcher.watch(changedPath)
-    let box = WatcherBox(watcher)
-    let followers = followers
-    let pool = WeakBox(pool)
-    try DedicatedThread.start {
-      while !followers.isClosed {
-        var ready = pollfd(fd: box.watcher.descriptor.borrowed, events: Int16(POLLIN), revents: 0)
-        let count = unsafe poll(&ready, 1, 1000)
-        if followers.isClosed { return }
-        if count > 0 { _ = box.watcher.read() }
-        if count == 0 {
-          // Only a store that has leases needs a look at the clock.
-          guard let pool = pool.value else { return }
-          _ = try? pool.write { db in try Self.expire(db) }
-        }
-        followers.wakeAll()
-      }
+    try await write { db, revision in
+      guard try StoreTables.hasLease(db, lease) else { throw DatastoreError.leaseNotFound }
+      revision = try StoreTables.end(db, [lease], after: revision)
     }
   }
-  private final class WatcherBox: Sendable {
-    let watcher: FileWatcher
-    init(_ watcher: consuming FileWatcher) { self.watcher = watcher }
-  }
-  private final class WeakBox: @unchecked Sendable {
-    // A weak reference is read atomically by the runtime, and never set again after init.
-    weak let value: DatabasePool?
-    init(_ value: DatabasePool) { self.value = value }
-  }
 
-  public func watch(prefixes: [String], after revision: Revision) -> AsyncThrowingStream<WatchBatch, any Error> {
-    let (id, wakes) = followers.join()
-    let followers = followers
+  public func close() async {
+    accesses.refuse(.unavailable("it was closed"))
+    gate.close()
+    follower.stop()
+    guard await accesses.drain() else { return }
     let pool = pool
-    let name = name
-    return AsyncThrowingStream { continuation in
-      let task = Task {
-        defer { followers.leave(id) }
-        var position = revision.rawValue
-        do {
-          position = try await Self.replay(pool, prefixes, position, continuation)
-          for await _ in wakes { position = try await Self.replay(pool, prefixes, position, continuation) }
-          continuation.finish()
-        } catch let error as DatastoreError {
-          continuation.finish(throwing: error)
-        } catch is CancellationError {
-          continuation.finish()
-        } catch {
-          continuation.finish(throwing: DatastoreError.unavailable("\(name): \(error)"))
-        }
-      }
-      continuation.onTermination = { _ in
-        task.cancel()
-        followers.leave(id)
+    await withCheckedContinuation { continuation in
+      DispatchQueue.global().async {
+        // It cannot fail: no statement runs any more.
+        try? pool.close()
+        continuation.resume()
       }
     }
   }
 
-  /// Yields everything after `position`; returns the new position.
-  private static func replay(
-    _ pool: DatabasePool, _ prefixes: [String], _ position: Int64, _ continuation: AsyncThrowingStream<WatchBatch, any Error>.Continuation
-  ) async throws -> Int64 {
-    let (batches, last) = try await pool.read { db -> ([WatchBatch], Int64) in
-      let last = try revision(db)
-      let compacted = try Int64.fetchOne(db, sql: "SELECT value FROM meta WHERE name = 'compacted'") ?? 0
-      guard position >= compacted else { throw DatastoreError.compacted }
-      guard last > position else { return ([], position) }
-      var batches: [WatchBatch] = []
-      let rows = try Row.fetchCursor(
-        db, sql: "SELECT * FROM history WHERE revision > ? AND revision <= ? ORDER BY revision, ordinal", arguments: [position, last])
-      while let row = try rows.next() {
-        let key: String = row["key"]
-        guard prefixes.contains(where: { key.utf8.starts(with: $0.utf8) }) else { continue }
-        let revision = Revision(rawValue: row["revision"])
-        let event: WatchEvent =
-          if let value = row["value"] as Data? {
-            .put(
-              KeyValue(
-                key: key, value: [UInt8](value), createRevision: Revision(rawValue: row["created"]), modRevision: revision,
-                lease: (row["lease"] as Int64?).map(LeaseID.init)))
-          } else {
-            .delete(key: key, at: revision)
+  /// Ends the leases whose time is over. Every write does so, and every handle once a second; tests with a clock of their own call it.
+  public func expireLeases() async throws(DatastoreError) { try await write { _, _ in } }
+
+  /// Forgets the history up to and including `revision`.
+  public func compact(upTo revision: Revision) async throws(DatastoreError) {
+    try await write { db, newest in try StoreTables.compact(db, upTo: min(revision, newest)) }
+    gate.stir()
+  }
+
+  // MARK: - Access
+
+  /// Not the async calls of GRDB: those stop when the task is cancelled, and a daemon that shuts down still has to write its last word.
+  private func read<Result: Sendable>(_ body: @escaping @Sendable (Database) throws -> Result) async throws(DatastoreError) -> Result {
+    try accesses.enter()
+    defer { accesses.leave() }
+    let outcome: Swift.Result<Result, DatastoreError> = await withCheckedContinuation { continuation in
+      pool.asyncRead { database in
+        continuation.resume(returning: storeOutcome { try body(try database.get()) })
+      }
+    }
+    return try settled(outcome)
+  }
+
+  /// Runs `body` in one transaction, after ended leases were cleared away. `body` gets the newest revision and sets the one it makes.
+  private func write<Result: Sendable>(
+    _ body: @escaping @Sendable (Database, inout Revision) throws -> Result
+  ) async throws(DatastoreError) -> Result {
+    try accesses.enter()
+    defer { accesses.leave() }
+    let (boot, now, retention) = (surroundings.bootID, surroundings.boottime(), retention)
+    let (outcome, change): (Swift.Result<Result, DatastoreError>, Revision?) = await withCheckedContinuation { continuation in
+      pool.asyncWriteWithoutTransaction { db in
+        var change: Revision?
+        let outcome = storeOutcome {
+          var result: Result?
+          try db.inTransaction(.immediate) {
+            let bounds = try StoreTables.bounds(db)
+            var revision = try StoreTables.endDueLeases(db, boot: boot, now: now, after: bounds.revision)
+            result = try body(db, &revision)
+            if revision > bounds.revision {
+              try StoreTables.setRevision(db, revision)
+              // In steps, so that not each write pays for it.
+              if revision.rawValue / 256 > bounds.revision.rawValue / 256 {
+                try StoreTables.compact(db, upTo: Revision(rawValue: revision.rawValue - retention.revisionsMax))
+              }
+              change = revision
+            }
+            return .commit
           }
-        if batches.last?.revision == revision {
-          batches[batches.count - 1].events.append(event)
-        } else {
-          batches.append(WatchBatch(events: [event], revision: revision))
+          return result!
         }
+        if case .failure = outcome { change = nil }
+        continuation.resume(returning: (outcome, change))
       }
-      return (batches, last)
     }
-    for batch in batches { continuation.yield(batch) }
-    return last
+    if let change {
+      gate.advance(to: change)
+      follower.announce()
+    }
+    return try settled(outcome)
   }
 
-  public func close() async { followers.close() }
-  deinit { followers.close() }
+  /// True if the path names another file now: then nobody may use this one any more.
+  private func isReplaced() -> Bool {
+    if follower.isSameFile() { return false }
+    accesses.refuse(.unusable("\(path) was removed or replaced while it was open; restart this program to use the new file"))
+    gate.close()
+    return true
+  }
+
+  /// The outcome of an access; a failure on a file that is gone has that reason.
+  private func settled<Result>(_ outcome: Swift.Result<Result, DatastoreError>) throws(DatastoreError) -> Result {
+    if case .failure(.unavailable) = outcome, isReplaced() { try accesses.check() }
+    return try outcome.get()
+  }
+
+  /// On the follower's thread: there may be commits of others.
+  private func look(isTick: Bool) {
+    if isTick, isReplaced() { return }
+    let (boot, now) = (surroundings.bootID, surroundings.boottime())
+    do {
+      try accesses.enter()
+      defer { accesses.leave() }
+      let (bounds, isDue) = try pool.read { db in
+        (try StoreTables.bounds(db), isTick ? try StoreTables.hasDueLeases(db, boot: boot, now: now) : false)
+      }
+      gate.advance(to: bounds.revision)
+      if isDue { Task { try await expireLeases() } }
+      if isTick, follower.ticks % 60 == 0, bounds.revision.rawValue - bounds.compacted.rawValue > retention.revisionsMin {
+        Task { try await compactByAge() }
+      }
+    } catch {
+      // The next tick looks again, and whoever calls meanwhile hears of it.
+    }
+  }
+
+  private func compactByAge() async throws(DatastoreError) {
+    let retention = retention
+    let horizon = Int64(Date().timeIntervalSince1970) - retention.ageMaxSeconds
+    try await write { db, newest in
+      guard let old = try StoreTables.newestRevision(db, before: horizon) else { return }
+      try StoreTables.compact(db, upTo: min(old, Revision(rawValue: newest.rawValue - retention.revisionsMin)))
+    }
+  }
+}
+
+/// Who uses the connections, and why nobody may any more.
+final class AccessCount: Sendable {
+  private struct State {
+    var count = 0
+    var refusal: DatastoreError?
+    var isDraining = false
+    var drained: CheckedContinuation<Void, Never>?
+  }
+  private let state = Mutex(State())
+
+  func enter() throws(DatastoreError) {
+    let refusal = state.withLock { state in
+      if state.refusal == nil { state.count += 1 }
+      return state.refusal
+    }
+    if let refusal { throw refusal }
+  }
+  func leave() {
+    state.withLock { state -> CheckedContinuation<Void, Never>? in
+      state.count -= 1
+      if state.count > 0 { return nil }
+      defer { state.drained = nil }
+      return state.drained
+    }?.resume()
+  }
+  /// Throws the reason, if there is one.
+  func check() throws(DatastoreError) { if let refusal = state.withLock({ $0.refusal }) { throw refusal } }
+  /// Every later `enter` throws this; the first reason stays.
+  func refuse(_ error: DatastoreError) { state.withLock { $0.refusal = $0.refusal ?? error } }
+  /// Waits for the last access, after `refuse`. True for the first caller, who then closes.
+  func drain() async -> Bool {
+    let isFirst = state.withLock { state in
+      defer { state.isDraining = true }
+      return !state.isDraining
+    }
+    guard isFirst else { return false }
+    await withCheckedContinuation { continuation in
+      let isOver = state.withLock { state in
+        if state.count > 0 { state.drained = continuation }
+        return state.count == 0
+      }
+      if isOver { continuation.resume() }
+    }
+    return true
+  }
+}
+
+/// SQLite's errors as the caller of a datastore sees them.
+func storeOutcome<Result>(_ body: () throws -> Result) -> Swift.Result<Result, DatastoreError> {
+  do {
+    return .success(try body())
+  } catch let error as DatastoreError {
+    return .failure(error)
+  } catch let error as DatabaseError {
+    let text = error.message ?? "SQLite error \(error.resultCode.rawValue)"
+    switch error.resultCode {
+    case .SQLITE_CORRUPT, .SQLITE_NOTADB: return .failure(.unusable("the file is damaged or no SQLite database: \(text)"))
+    case .SQLITE_BUSY, .SQLITE_LOCKED: return .failure(.unavailable("another process holds the write lock: \(text)"))
+    case .SQLITE_FULL: return .failure(.unavailable("the disk is full: \(text)"))
+    case .SQLITE_READONLY, .SQLITE_CANTOPEN, .SQLITE_PERM: return .failure(.unavailable("the file cannot be opened for writing: \(text)"))
+    default: return .failure(.unavailable(text))
+    }
+  } catch {
+    return .failure(.unavailable("\(error)"))
+  }
 }
