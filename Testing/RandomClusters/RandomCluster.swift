@@ -149,7 +149,8 @@ public struct RandomCluster: Sendable {
 
   private mutating func selector() -> String {
     pick([
-      "role == 'web'", "role == \"db\"", "role != 'web'", "has(env)", "!has(env)", "env in {'prod', 'dev'}", "role == 'db' && env == 'prod'",
+      "role == 'web'", "role == \"db\"", "role != 'web'", "has(env)", "!has(env)", "env in {'prod', 'dev'}",
+      "role == 'db' && env == 'prod'",
       "role == 'web' || env not in {'dev'}", "team == 'own'", "has(team)", "pcns.env == 'prod'", "role starts with 'w'",
     ])
   }
@@ -185,7 +186,8 @@ public struct RandomCluster: Sendable {
     if chance(20) { side.namespaceSelector = namespaceSelector() }
     if chance(15) {
       side.serviceAccounts = pick([
-        ServiceAccountMatch(names: ["sa1"]), ServiceAccountMatch(selector: "tier == 'gold'"), ServiceAccountMatch(names: ["sa1", "sa2"], selector: "has(tier)"),
+        ServiceAccountMatch(names: ["sa1"]), ServiceAccountMatch(selector: "tier == 'gold'"),
+        ServiceAccountMatch(names: ["sa1", "sa2"], selector: "has(tier)"),
       ])
     }
     if rule.ipProtocol?.hasPorts == true || chance(2) {
@@ -203,7 +205,8 @@ public struct RandomCluster: Sendable {
 
   /// Protocol, ports and addresses that the rules above are about.
   public mutating func flow() -> (
-    from: IPAddress, to: IPAddress, ipProtocol: NetworkProtocol, ports: (source: UInt16, destination: UInt16)?, icmp: (type: UInt8, code: UInt8)?
+    from: IPAddress, to: IPAddress, ipProtocol: NetworkProtocol, ports: (source: UInt16, destination: UInt16)?,
+    icmp: (type: UInt8, code: UInt8)?
   ) {
     let family: IPFamily = pick([.v4, .v6])
     let addresses = Self.addresses.filter { $0.family == family }

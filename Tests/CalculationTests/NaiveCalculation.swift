@@ -22,7 +22,8 @@ struct NaiveCalculation {
   func labels(_ own: [String: String], _ parents: [String]) -> [String: String] {
     var labels = own
     for parent in parents {
-      guard parent != "projectcalico-default-allow", case .profile(let spec)? = facts.resources[ResourceKey(.profile, name: parent)]?.spec else {
+      guard parent != "projectcalico-default-allow", case .profile(let spec)? = facts.resources[ResourceKey(.profile, name: parent)]?.spec
+      else {
         continue
       }
       for (label, value) in spec.labelsToApply where labels[label] == nil { labels[label] = value }

@@ -54,8 +54,9 @@ struct PlanFollower {
   }
 
   static func sets(of policy: PolicyPlan) -> Set<IPSetID> {
-    Set((policy.ingress + policy.egress).flatMap { rule in
-      [rule.source, rule.destination].flatMap { $0.sets + $0.notSets + $0.namedPorts + $0.notNamedPorts }
-    })
+    Set(
+      (policy.ingress + policy.egress).flatMap { rule in
+        [rule.source, rule.destination].flatMap { $0.sets + $0.notSets + $0.namedPorts + $0.notNamedPorts }
+      })
   }
 }

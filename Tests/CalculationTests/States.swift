@@ -1,4 +1,5 @@
-/// Immutable states of the datastore with the plan that each must lead to on host `n1`. States are derived from each other, and so are the plans.
+/// Immutable states of the datastore with the plan that each must lead to on host `n1`. States are derived from each other, and so are the
+/// plans.
 import Addresses
 import HostPlans
 import Resources
@@ -65,7 +66,8 @@ func policy(
   return Resource(Metadata(name: name, namespace: namespace), namespace == nil ? .globalNetworkPolicy(spec) : .networkPolicy(spec))
 }
 
-func allow(from selector: String? = nil, nets: [String] = [], protocol ipProtocol: NetworkProtocol? = nil, ports: [PortMatch] = []) -> Rule {
+func allow(from selector: String? = nil, nets: [String] = [], protocol ipProtocol: NetworkProtocol? = nil, ports: [PortMatch] = []) -> Rule
+{
   var rule = Rule(.allow, protocol: ipProtocol)
   rule.source.selector = selector
   rule.source.nets = nets.map { IPPrefix($0)! }
@@ -90,7 +92,9 @@ let kns = key(.profile, "kns.default")
 let web = key(.workloadEndpoint, "web", "default")
 let db = key(.workloadEndpoint, "db", "default")
 
-let lonely = empty.with("one endpoint, its profile missing", [endpoint("web", addresses: ["10.1.0.1", "fd00:1::1"], labels: ["role": "web"])]) {
+let lonely = empty.with(
+  "one endpoint, its profile missing", [endpoint("web", addresses: ["10.1.0.1", "fd00:1::1"], labels: ["role": "web"])]
+) {
   $0.endpoints[web] = EndpointPlan(
     interfaceName: "caliweb", addresses: [IPAddress("10.1.0.1")!, IPAddress("fd00:1::1")!], profiles: ["kns.default"])
   $0.routes = [
@@ -360,7 +364,8 @@ let defaultAllow = lonely.with(
 }
 
 let allStates = [
-  empty, lonely, initialised, twoEndpoints, withPolicy, remoteRelabelled, sharedAddress, policyElsewhere, moved, overlapping, overlappingLess,
+  empty, lonely, initialised, twoEndpoints, withPolicy, remoteRelabelled, sharedAddress, policyElsewhere, moved, overlapping,
+  overlappingLess,
   tiered, tierKnown, namedPort, inherited, namespaceRelabelled, faulty, unreadable, blocks, contested, configured, defaultAllow,
 ]
 

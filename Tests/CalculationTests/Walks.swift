@@ -106,7 +106,9 @@ func walk(_ legs: [Leg], _ rhythm: FlushRhythm, syncFirst: Bool) -> String? {
     if let expected = leg.expected, follower.plan != expected { return "leg \(index), expected: \(difference(follower.plan, expected))" }
     let naive = NaiveCalculation(node: "n1", facts: facts).plan
     if follower.plan != naive { return "leg \(index), naive: \(difference(follower.plan, naive))" }
-    if follower.plan != calculation.plan { return "leg \(index): what was told is not `plan`: \(difference(follower.plan, calculation.plan))" }
+    if follower.plan != calculation.plan {
+      return "leg \(index): what was told is not `plan`: \(difference(follower.plan, calculation.plan))"
+    }
     if !calculation.flush().isEmpty { return "leg \(index): a second flush tells something" }
   }
   return nil

@@ -63,7 +63,8 @@ struct PlanInterpreter {
     if let ipProtocol = rule.notProtocol, ipProtocol == packet.ipProtocol { return false }
     if let match = rule.icmp, !icmp(match) { return false }
     if let match = rule.notICMP, icmp(match) { return false }
-    return matches(rule.source, packet.from, packet.sourcePort, packet) && matches(rule.destination, packet.to, packet.destinationPort, packet)
+    return matches(rule.source, packet.from, packet.sourcePort, packet)
+      && matches(rule.destination, packet.to, packet.destinationPort, packet)
   }
 
   private func matches(_ side: SidePlan, _ address: IPAddress, _ port: UInt16?, _ packet: Packet) -> Bool {

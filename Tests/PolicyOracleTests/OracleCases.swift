@@ -96,7 +96,9 @@ private let defaults: [OracleCase] = [
   .init(
     "Without policy and profile, nothing passes", [workload("web", 1, labels: [:])], tcp(webAddress, "192.0.2.1"), false,
     "egress of default/web: no policy and no profile, Deny"),
-  .init("Profiles that allow let traffic through", open, tcp(webAddress, dbAddress), true, "ingress of default/db: Profile kns.default: rule 0, Allow"),
+  .init(
+    "Profiles that allow let traffic through", open, tcp(webAddress, dbAddress), true,
+    "ingress of default/db: Profile kns.default: rule 0, Allow"),
   .init("Both families are alike", open, tcp("fd65::1", "fd65::2"), true),
   .init(
     "A missing profile denies", [web, db], tcp("192.0.2.1", dbAddress), false,
@@ -109,7 +111,8 @@ private let defaults: [OracleCase] = [
     "A policy without a matching rule denies at the end of its tier", open + [denyOnly], tcp(webAddress, dbAddress), false,
     "egress of default/web: tier default, GlobalNetworkPolicy deny-all: end of tier, Deny"),
   .init(
-    "A policy governs only its types: ingress by default", open + [policy("p", selector: "role == 'web'")], tcp(webAddress, "192.0.2.1"), true),
+    "A policy governs only its types: ingress by default", open + [policy("p", selector: "role == 'web'")], tcp(webAddress, "192.0.2.1"),
+    true),
   .init(
     "... and egress when there are only egress rules", open + [policy("p", selector: "role == 'web'", egress: [rule(.deny)])],
     tcp("192.0.2.1", webAddress), true),
@@ -146,7 +149,8 @@ private let tiers: [OracleCase] = [
   .init(
     "A tier that passes by default leads on",
     open + [
-      Resource(Metadata(name: "first"), .tier(TierSpec(order: 1, defaultAction: .pass))), policy("p", nil, tier: "first", types: [.ingress]),
+      Resource(Metadata(name: "first"), .tier(TierSpec(order: 1, defaultAction: .pass))),
+      policy("p", nil, tier: "first", types: [.ingress]),
     ], tcp("192.0.2.1", dbAddress), true),
   .init(
     "The tier with the smaller order decides",
@@ -173,8 +177,12 @@ private let tiers: [OracleCase] = [
 
 private let matches: [OracleCase] = [
   .init("A source selector finds the sender by address", open + [policy("p", ingress: [fromWeb])], tcp(webAddress, dbAddress), true),
-  .init("... in the policy's own namespace", open + [policy("p", selector: "role == 'db'", ingress: [fromWeb])], tcp(otherAddress, dbAddress), false),
-  .init("... everywhere, in a global policy", open + [policy("p", nil, selector: "role == 'db'", ingress: [fromWeb])], tcp(otherAddress, dbAddress), true),
+  .init(
+    "... in the policy's own namespace", open + [policy("p", selector: "role == 'db'", ingress: [fromWeb])], tcp(otherAddress, dbAddress),
+    false),
+  .init(
+    "... everywhere, in a global policy", open + [policy("p", nil, selector: "role == 'db'", ingress: [fromWeb])],
+    tcp(otherAddress, dbAddress), true),
   .init(
     "A protocol excludes others", open + [policy("p", ingress: [fromWeb])], udp(webAddress, dbAddress), false,
     "ingress of default/db: tier default, NetworkPolicy default/p: end of tier, Deny"),
@@ -203,9 +211,11 @@ private let matches: [OracleCase] = [
     "A negated IPv4 network says nothing about IPv6",
     open + [policy("p", ingress: [rule(.allow) { $0.source.notNets = [IPPrefix("192.0.2.0/24")!] }])], tcp("fd65::1", "fd65::2"), false),
   .init(
-    "ipVersion 4 does not match IPv6", open + [policy("p", ingress: [rule(.allow) { $0.ipVersion = .v4 }])], tcp("fd65::1", "fd65::2"), false),
+    "ipVersion 4 does not match IPv6", open + [policy("p", ingress: [rule(.allow) { $0.ipVersion = .v4 }])], tcp("fd65::1", "fd65::2"),
+    false),
   .init(
-    "notProtocol matches the others", open + [policy("p", ingress: [rule(.allow) { $0.notProtocol = .udp }])], tcp(webAddress, dbAddress), true),
+    "notProtocol matches the others", open + [policy("p", ingress: [rule(.allow) { $0.notProtocol = .udp }])], tcp(webAddress, dbAddress),
+    true),
   .init(
     "ICMP type and code", open + [policy("p", ingress: [rule(.allow, .icmp) { $0.icmp = ICMPMatch(type: 8, code: 0) }])],
     ping(webAddress, dbAddress), true),
@@ -261,7 +271,8 @@ private let faults: [OracleCase] = [
   .init(
     "An unreadable rule that would log is left out",
     open + [policy("p", ingress: [rule(.log) { $0.fault = "unknown field" }, rule(.allow)])], tcp(webAddress, dbAddress), true),
-  .init("A namespaced policy without a readable selector denies", open + [policy("p", selector: "role ==")], tcp(webAddress, dbAddress), false),
+  .init(
+    "A namespaced policy without a readable selector denies", open + [policy("p", selector: "role ==")], tcp(webAddress, dbAddress), false),
   .init("A global one denies nothing", open + [policy("p", nil, selector: "role ==")], tcp(webAddress, dbAddress), true),
 ]
 

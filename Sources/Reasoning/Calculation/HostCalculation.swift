@@ -8,7 +8,8 @@
 /// ```
 ///
 /// The contract: the output depends on the present inputs alone, never on the path to them; dangling references have a defined meaning
-/// (a missing profile denies, a missing tier comes last); adding, changing and deleting are one operation. Inputs are only recorded; `flush`
+/// (a missing profile denies, a missing tier comes last); adding, changing and deleting are one operation. Inputs are only recorded;
+/// `flush`
 /// computes and answers with the minimal changes, in the order of `HostPlanChange.rank`. A change costs what it touches, not
 /// what the cluster holds: endpoints of other hosts only feed the address sets, and only rules of policies in use are looked at.
 import Addresses
@@ -54,7 +55,8 @@ public struct HostCalculation: Sendable {
     }
   }
 
-  /// What changed in the host's plan since the last call; nothing before `.inSync`. Applied in order, each reference is to something present.
+  /// What changed in the host's plan since the last call; nothing before `.inSync`. Applied in order, each reference is to something
+  /// present.
   public mutating func flush() -> [HostPlanChange] {
     guard isInSync else { return [] }
     absorb()
@@ -87,14 +89,17 @@ public struct HostCalculation: Sendable {
     return plan
   }
 
-  /// What is wrong with objects as of the last flush, in words, for status and log. Rules are looked at where the policy is in use on this host.
+  /// What is wrong with objects as of the last flush, in words, for status and log. Rules are looked at where the policy is in use on this
+  /// host.
   public var findings: [ResourceKey: String] {
     var findings = local.findings
     func add(_ text: String, to key: ResourceKey) { findings[key] = findings[key].map { "\($0); \(text)" } ?? text }
     for (key, fault) in policies.faults { add(fault, to: key) }
     for (key, policy) in folded where !policy.faults.isEmpty { add(policy.faults.joined(separator: "; "), to: key) }
     for key in folded.keys {
-      if let tier = policies.inUse(key)?.spec.tier, self.tier(tier) == nil { add("tier \(tier) does not exist; it counts as the last", to: key) }
+      if let tier = policies.inUse(key)?.spec.tier, self.tier(tier) == nil {
+        add("tier \(tier) does not exist; it counts as the last", to: key)
+      }
     }
     for (key, plan) in endpointPlans {
       for name in plan.profiles where profile(name) == nil { add("profile \(name) does not exist; it denies", to: key) }
@@ -139,7 +144,8 @@ public struct HostCalculation: Sendable {
     local.set(key, spec.node == node ? endpoint : nil)
   }
 
-  /// Namespace, orchestrator and service account are facts of the record; its writer states them as labels, and a label cannot say otherwise.
+  /// Namespace, orchestrator and service account are facts of the record; its writer states them as labels, and a label cannot say
+  /// otherwise.
   private static func labels(ofEndpoint metadata: Metadata, _ key: ResourceKey, _ spec: WorkloadEndpointSpec) -> [String: String] {
     var labels = metadata.labels
     func state(_ label: String, _ value: String) {

@@ -79,7 +79,8 @@ struct LocalEndpoints: Sendable {
 
   /// The routes of the prefixes in question; nil for a prefix without a route. Follows `settle`.
   mutating func drainRoutes() -> [(IPPrefix, RoutePlan?)] {
-    // A changed record may have moved to another interface while its addresses stayed, so every address of a settled endpoint is in question.
+    // A changed record may have moved to another interface while its addresses stayed, so every address of a settled endpoint is in
+    // question.
     let routes = dirtyPrefixes.map { ($0, route(to: $0)) }
     dirtyPrefixes.removeAll()
     return routes

@@ -2,7 +2,8 @@
 ///
 /// The kernel's interval sets refuse overlapping elements, and a prefix inside another adds nothing to the set's meaning. So a prefix is
 /// visible while nothing that contains it is present. Each prefix counts its claims: an address that two endpoints hold stays until both
-/// have given it up. The shape is a path-compressed binary trie over 128 bits in one array; IPv4 uses the top 32 of them in a tree of its own.
+/// have given it up. The shape is a path-compressed binary trie over 128 bits in one array; IPv4 uses the top 32 of them in a tree of its
+/// own.
 import Addresses
 import HostPlans
 

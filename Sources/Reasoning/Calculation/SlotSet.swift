@@ -1,4 +1,5 @@
-/// A set of arena slots. Most sets in the label index hold one slot (a label value that one endpoint has), and such a set costs no allocation.
+/// A set of arena slots. Most sets in the label index hold one slot (a label value that one endpoint has), and such a set costs no
+/// allocation.
 enum SlotSet: Sendable {
   case none
   case one(Int)

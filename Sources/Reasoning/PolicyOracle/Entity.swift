@@ -82,8 +82,10 @@ struct Entity: Sendable {
     return selector.matches { labels["pcsa.\($0)"] }
   }
 
-  /// The labels of a namespace come with its profile, as `pcns.<label>`. In a namespace selector all() means "in some namespace" and global()
-  /// the opposite. A namespace selector made of label conditions alone looks at the labels only: `env != 'x'` holds for what has no namespace.
+  /// The labels of a namespace come with its profile, as `pcns.<label>`. In a namespace selector all() means "in some namespace" and
+  /// global()
+  /// the opposite. A namespace selector made of label conditions alone looks at the labels only: `env != 'x'` holds for what has no
+  /// namespace.
   func isSelected(byNamespaceSelector text: String) -> Bool {
     // A name that no label may have stands for "is in a namespace".
     let inNamespace = "./in-a-namespace"
