@@ -19,6 +19,7 @@ struct Attachments: Sendable {
   let mtuDefault: UInt32
   let timeout: Duration
   let network: WorkloadNetwork
+  let flows: FlowMemory
   let records: any EndpointRecords
   let addresses: any AddressSource
   let readiness: any EndpointReadiness
@@ -240,7 +241,7 @@ struct Attachments: Sendable {
     if !gone.isEmpty {
       try await calling(
         "forget the flows of \(gone.map(\.description).joined(separator: " "))",
-        { try await onThread { [host = network.host] in _ = try ConntrackFlush(namespace: host).forget(gone) } })
+        { try await flows.forget(gone) })
     }
     if !held.isEmpty { try await calling("release the addresses of \(handle)", { try await addresses.release(handle: handle) }) }
   }

@@ -1,6 +1,6 @@
 /// The node's side of CNI: containers are attached to the network and detached from it, in one warm process.
 ///
-/// `RequestListener` receives, `Turns` orders, `Attachments` works, `WorkloadNetwork` and `ConntrackFlush` speak to the kernel. Everything
+/// `RequestListener` receives, `Turns` orders, `Attachments` works, `WorkloadNetwork` and `FlowMemory` speak to the kernel. Everything
 /// of other parts (records, addresses, Felix's word) comes through the protocols of `Collaborators`.
 
 public import CNIMessages
@@ -53,7 +53,8 @@ public final class CNIServer: Sendable {
     turns = Turns(concurrencyMax: options.concurrencyMax)
     attachments = Attachments(
       node: options.nodeName, mtuDefault: options.mtu, timeout: options.timeout, network: WorkloadNetwork(host: options.hostNamespace),
-      records: records, addresses: addresses, readiness: programmed, waits: waits, log: log)
+      flows: FlowMemory(namespace: options.hostNamespace), records: records, addresses: addresses, readiness: programmed, waits: waits,
+      log: log)
   }
 
   /// Serves until cancelled, then finishes what is under way: waits for Felix end at once, with an error that tells the runtime to try

@@ -1,5 +1,9 @@
 /// Forgets the flows of addresses that leave this host, so that whoever gets an address next inherits none: established traffic is
 /// accepted before policy is asked.
+///
+/// The cost is the walk: to find the flows of one address the kernel looks at every bucket of the table, which all namespaces share
+/// (262,144 buckets: 10 ms of CPU). Hence: no walk when the namespace tracks nothing, one walk for both families while its flows are few,
+/// and one walk for all addresses that came while the walk before was under way.
 
 import Addresses
 import Glibc
@@ -7,6 +11,55 @@ import NetlinkEdge
 import NetlinkMessages
 import Octets
 import Sockets
+import Synchronization
+
+/// Shares walks among those who wait.
+final class FlowMemory: Sendable {
+  private struct State {
+    var pending: [IPAddress] = []
+    var waiting: [CheckedContinuation<Void, any Error>] = []
+    var isWalking = false
+  }
+  private let state = Mutex(State())
+  private let namespace: NetworkNamespace?
+
+  /// The connection tracking of one namespace; nil is the process's.
+  init(namespace: NetworkNamespace?) { self.namespace = namespace }
+
+  /// Returns when no flow of `addresses` is remembered. Call when no packet of theirs can pass any more.
+  func forget(_ addresses: [IPAddress]) async throws {
+    guard !addresses.isEmpty else { return }
+    try await withCheckedThrowingContinuation { continuation in
+      let starts = state.withLock { state in
+        state.pending += addresses
+        state.waiting.append(continuation)
+        defer { state.isWalking = true }
+        return !state.isWalking
+      }
+      if starts { Task { await walk() } }
+    }
+  }
+
+  private func walk() async {
+    while true {
+      let (addresses, waiting) = state.withLock { state in
+        let taken = (state.pending, state.waiting)
+        (state.pending, state.waiting) = ([], [])
+        if taken.1.isEmpty { state.isWalking = false }
+        return taken
+      }
+      if waiting.isEmpty { return }
+      let result: Result<Void, any Error>
+      do {
+        try await onThread { [namespace] in _ = try ConntrackFlush(namespace: namespace).forget(addresses) }
+        result = .success(())
+      } catch {
+        result = .failure(error)
+      }
+      for continuation in waiting { continuation.resume(with: result) }
+    }
+  }
+}
 
 struct ConntrackFlush {
   let socket: NetlinkSocket
@@ -20,6 +73,8 @@ struct ConntrackFlush {
   private enum Number {
     static let get: UInt16 = 1 << 8 | 1
     static let delete: UInt16 = 1 << 8 | 2
+    static let statistics: UInt16 = 1 << 8 | 5
+    static let entries: UInt16 = 1
     static let original: UInt16 = 1
     static let reply: UInt16 = 2
     static let id: UInt16 = 12
@@ -40,19 +95,28 @@ struct ConntrackFlush {
     let id: [UInt8]?
   }
 
-  /// Deletes every flow that `addresses` take part in; returns how many. Call when no packet of theirs can pass any more.
+  /// Up to so many flows, telling all of them costs less than a second walk.
+  var fewFlows = 5_000
+
+  /// Deletes every flow that `addresses` take part in; returns how many.
   ///
   /// The address is the source of the original direction where it began the flow, and the source of the reply direction where it was the
-  /// destination, also behind address translation. For IPv4 the kernel (from 5.8) filters, so that a big table costs little. For IPv6 its
-  /// comparison is the wrong way round (ctnetlink_filter_match_tuple leaves out what is equal; seen on 6.18): one dump without a filter.
+  /// destination, also behind address translation. For IPv4 the kernel (from 5.8) filters, so that many flows cost little. For IPv6 its
+  /// comparison is the wrong way round (ctnetlink_filter_match_tuple leaves out what is equal; seen on 6.18): never with a filter.
   @discardableResult
   func forget(_ addresses: [IPAddress]) throws(NetlinkError) -> Int {
     var entries: Set<Entry> = []
-    for address in addresses where address.family == .v4 {
-      for direction in [Number.original, Number.reply] { entries.formUnion(try find(.v4, [address.octets], filter: direction)) }
+    let flows = try count()
+    if flows == 0 { return 0 }
+    let families = Dictionary(grouping: Set(addresses), by: \.family).mapValues { Set($0.map(\.octets)) }
+    if let wanted = families[.v4], wanted.count == 1, flows.map({ $0 > fewFlows }) ?? true {
+      for direction in [Number.original, Number.reply] { entries.formUnion(try find(.v4, wanted, filter: direction)) }
+      if let wanted = families[.v6] { entries.formUnion(try find(.v6, wanted, filter: nil)) }
+    } else if families.count == 1, let (family, wanted) = families.first {
+      entries.formUnion(try find(family, wanted, filter: nil))
+    } else {
+      entries.formUnion(try find(nil, Set(families.values.joined()), filter: nil))
     }
-    let others = Set(addresses.filter { $0.family == .v6 }.map(\.octets))
-    if !others.isEmpty { entries.formUnion(try find(.v6, others, filter: nil)) }
     guard !entries.isEmpty else { return 0 }
     var deleted = 0
     let list = Array(entries)
@@ -74,14 +138,29 @@ struct ConntrackFlush {
     return deleted
   }
 
-  /// Entries of the family with one of `wanted` as a source; `filter` is the direction that the kernel compares with the only one wanted.
-  private func find(_ family: IPFamily, _ wanted: Set<[UInt8]>, filter: UInt16?) throws(NetlinkError) -> [Entry] {
+  /// How many flows this namespace tracks; nil when the kernel does not say.
+  private func count() throws(NetlinkError) -> Int? {
+    var batch = NetlinkBatch()
+    batch.add(type: Number.statistics, flags: []) { Self.header(nil, &$0) }
+    var count: Int?
+    let result = try socket.request(&batch, what: "count conntrack entries") { _, body in
+      try? body.skip(4)
+      try? body.attributes { type, value throws(WireError) in
+        if type == Number.entries { count = Int(try value.u32()) }
+      }
+    }
+    return result[0] == nil ? count : nil
+  }
+
+  /// Entries of the family (nil: both) with one of `wanted` as a source; `filter` is the direction that the kernel compares with the only
+  /// one wanted.
+  private func find(_ family: IPFamily?, _ wanted: Set<[UInt8]>, filter: UInt16?) throws(NetlinkError) -> [Entry] {
     do throws(NetlinkError) {
       return try socket.dump(
-        type: Number.get, what: "read \(family) conntrack entries",
+        type: Number.get, what: "read conntrack entries",
         body: { writer in
           Self.header(family, &writer)
-          guard let filter, let address = wanted.first else { return }
+          guard let filter, let family, let address = wanted.first else { return }
           writer.nest(filter) { tuple in
             tuple.nest(Number.tupleAddresses) { $0.attribute(Number.source(family), address) }
           }
@@ -89,7 +168,8 @@ struct ConntrackFlush {
           writer.nest(Number.filter) { $0.attribute(filter == Number.original ? 1 : 2, hostU32: Number.filterSource) }
         }
       ) { header, body throws(WireError) -> Entry? in
-        try body.skip(4)
+        let family: IPFamily = try body.u8() == 2 ? .v4 : .v6
+        try body.skip(3)
         var original: [UInt8] = []
         var zone: [UInt8]?
         var id: [UInt8]?
@@ -127,8 +207,8 @@ struct ConntrackFlush {
   }
 
   /// nfgenmsg
-  private static func header(_ family: IPFamily, _ writer: inout OctetWriter) {
-    writer.u8(family == .v4 ? 2 : 10)
+  private static func header(_ family: IPFamily?, _ writer: inout OctetWriter) {
+    writer.u8(family.map { $0 == .v4 ? 2 : 10 } ?? 0)
     writer.u8(0)
     writer.u16(0)
   }
