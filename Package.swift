@@ -88,8 +88,8 @@ let package = Package(
       "Datastore", "Documents", "JSON", "Resources", "HostPlans", "Addresses", "Names", "CNIServer", log,
     ]),
     module("Programs", "BGPProgram", [
-      "BGPMessages", "BGPSessions", "BGPRoutes", "BGPTransport", "NetlinkEdge", "NetlinkMessages", "Sockets", "Datastore", "JSON", "Resources",
-      "Selectors", "Addresses", "Deltas", log,
+      "BGPMessages", "BGPSessions", "BGPRoutes", "BGPTransport", "NetlinkEdge", "NetlinkMessages", "Sockets", "RouteDriver", "Datastore", "JSON",
+      "Resources", "Selectors", "Addresses", "Deltas", log,
     ]),
     module("Programs", "NodeProgram", ["CLinux", "Sockets", "NetlinkEdge", "Datastore", "Resources", "Addresses", "JSON", log]),
     module("Programs", "LabProgram", [
@@ -136,7 +136,10 @@ let package = Package(
     tests("BGPMessages", ["BGPMessages", "Octets", "Addresses"]),
     tests("BGPSessions", ["BGPSessions", "BGPMessages", "Addresses"]),
     tests("BGPRoutes", ["BGPRoutes", "BGPMessages", "Addresses"]),
-    tests("BGPProgram", ["BGPProgram", "BGPTransport", "KernelSandbox", "DatastoreMemory", "Datastore", "NetlinkEdge", "Resources", "Addresses"]),
+    tests("BGPProgram", [
+      "BGPProgram", "BGPTransport", "BGPMessages", "KernelSandbox", "DatastoreMemory", "Datastore", "NetlinkEdge", "Sockets", "JSON", "Resources",
+      "Addresses", log,
+    ]),
     tests("Felix", ["FelixProgram", "DatastoreMemory", "Datastore", "KernelSandbox", "NetlinkEdge", "Resources", "Addresses", "PolicyOracle"]),
   ],
   swiftLanguageModes: [.v6]
