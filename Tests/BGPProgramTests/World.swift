@@ -14,8 +14,6 @@ import Synchronization
 ///
 /// Sendable: `speaker` is touched only on the loop's thread, by work posted to its mailbox.
 final class RunningSpeaker: @unchecked Sendable {
-  private var speaker: Speaker?
-  private var loop: EventLoop?
   private let mailbox: EventLoop.Mailbox
   private let ended = Latch<Bool>()
 
@@ -97,8 +95,7 @@ final class Bird {
     self.sandbox = sandbox
     self.namespace = namespace
     directory = try Files.makeTemporaryDirectory(prefix: "bird-")
-    let log = try Files.exists("/dev/null") ? "\(directory)/log" : ""
-    try Files.write(Array("log \"\(log)\" all;\n\(configuration)".utf8), to: "\(directory)/bird.conf", create: true)
+    try Files.write(Array("log \"\(directory)/log\" all;\n\(configuration)".utf8), to: "\(directory)/bird.conf", create: true)
     let command = ChildCommand(
       "/usr/sbin/bird", ["-f", "-c", "\(directory)/bird.conf", "-s", "\(directory)/ctl", "-P", "\(directory)/pid"],
       networkNamespace: namespace.descriptor.borrowed)
@@ -108,11 +105,10 @@ final class Bird {
   deinit {
     try? child.signal(SIGKILL)
     _ = try? child.wait()
-    if getenv("BGP_TEST_LOG") != nil { print(log) }
     try? Files.removeTree(directory)
   }
   func birdc(_ words: String...) throws -> String { try sandbox.run(namespace, "/usr/sbin/birdc", ["-s", "\(directory)/ctl"] + words) }
-  func routes(_ from: String = "") throws -> String { try birdc("show", "route") }
+  func routes() throws -> String { try birdc("show", "route") }
   /// The whole log, for messages of failed expectations.
   var log: String { (try? Files.readText("\(directory)/log")) ?? "" }
 }
