@@ -119,7 +119,7 @@ let package = Package(
 
     tests("Addresses", ["Octets", "Addresses"]),
     tests("Selectors", ["Selectors", "Names"]),
-    tests("Documents", ["JSON", "Documents", "Resources"]),
+    tests("Documents", ["JSON", "Documents", "Resources", "Addresses"]),
     tests("Calculation", ["Calculation", "HostPlans", "Deltas", "Resources", "Selectors", "Names", "Addresses", "RandomClusters"]),
     tests("PolicyOracle", ["PolicyOracle", "Calculation", "HostPlans", "Resources", "Addresses", "RandomClusters"]),
     tests("PolicyRendering", ["PolicyRendering", "Rulesets", "HostPlans", "Resources", "Addresses"]),

@@ -1,0 +1,105 @@
+/// Files of documents, YAML or JSON, as positioned trees: one per document, Kubernetes lists expanded.
+import Glibc
+import JSON
+
+/// One document of a source, or one item of a list in it.
+public struct PositionedDocument: Sendable {
+  /// The name of the source, for messages.
+  public let file: String
+  public let value: JSONValue
+  /// Where `value` stands in its document: empty, or `items[3]` for an item of a list. Paths in messages begin with it.
+  public let root: JSONPath
+  public let positions: JSONPositions
+
+  public init(file: String, value: JSONValue, root: JSONPath = JSONPath(), positions: JSONPositions = JSONPositions()) {
+    self.file = file
+    self.value = value
+    self.root = root
+    self.positions = positions
+  }
+  /// Where the value of this path begins; the path includes `root`.
+  public func position(of path: JSONPath) -> JSONPosition { positions.position(of: path) }
+  /// `kind` and name for messages, as far as the document has them.
+  public var title: String {
+    let kind = value["kind"]?.string ?? "document"
+    guard let name = value["metadata"]?["name"]?.string else { return kind }
+    return "\(kind) \(value["metadata"]?["namespace"]?.string.map { "\($0)/" } ?? "")\(name)"
+  }
+}
+
+public enum DocumentReader {
+  /// Reads a file; `-` is the standard input. Throws `DocumentErrors`.
+  public static func read(path: String) throws(DocumentErrors) -> [PositionedDocument] {
+    let name = path == "-" ? "<stdin>" : path
+    let descriptor = path == "-" ? 0 : unsafe open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw unreadable(name) }
+    defer { if descriptor != 0 { close(descriptor) } }
+    var bytes: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 65536)
+    while true {
+      let count = unsafe Glibc.read(descriptor, &chunk, chunk.count)
+      if count < 0 {
+        if errno == EINTR { continue }
+        throw unreadable(name)
+      }
+      if count == 0 { break }
+      bytes.append(contentsOf: chunk[..<count])
+    }
+    return try read(bytes: bytes, file: name)
+  }
+
+  /// Reads the documents of a text. A name ending in `.json` is read as JSON; otherwise a text that is JSON is read as such (its rules
+  /// are stricter, its numbers exact), and everything else as YAML.
+  public static func read(bytes: [UInt8], file: String) throws(DocumentErrors) -> [PositionedDocument] {
+    var trees: [(value: JSONValue, positions: JSONPositions)]
+    let first = bytes.first { ![0x20, 0x09, 0x0a, 0x0d].contains($0) }
+    if file.hasSuffix(".json") || first == UInt8(ascii: "{") || first == UInt8(ascii: "[") {
+      do throws(JSONError) {
+        trees = [try JSONValue.parsePositioned(bytes)]
+      } catch let error {
+        let refusal = DocumentErrors([DocumentError(file: file, position: error.position, path: JSONPath(), rule: error.message)])
+        if file.hasSuffix(".json") { throw refusal }
+        // `{a: 1}` is YAML's flow form. If it is not that either, what JSON said is the more helpful answer.
+        do throws(DocumentErrors) { trees = try YAMLReader.read(bytes, file: file) } catch { throw refusal }
+      }
+    } else {
+      trees = try YAMLReader.read(bytes, file: file)
+    }
+    var documents: [PositionedDocument] = []
+    for (value, positions) in trees where !value.isNull {
+      try expand(PositionedDocument(file: file, value: value, positions: positions), into: &documents)
+    }
+    return documents
+  }
+
+  /// `kind: List`, and `NetworkPolicyList` and its like with `items`, stand for their items. So does an array of objects.
+  private static func expand(_ document: PositionedDocument, into documents: inout [PositionedDocument]) throws(DocumentErrors) {
+    let items: [JSONValue]
+    let root: JSONPath
+    if let elements = document.value.array {
+      (items, root) = (elements, document.root)
+    } else if let kind = document.value["kind"]?.string, kind.hasSuffix("List"), let elements = document.value["items"] {
+      root = document.root.member("items")
+      if elements.isNull { return }
+      guard let array = elements.array else {
+        throw DocumentErrors([
+          DocumentError(
+            file: document.file, position: document.position(of: root), path: root, value: elements, rule: "is not an array of objects")
+        ])
+      }
+      items = array
+    } else {
+      documents.append(document)
+      return
+    }
+    for (index, item) in items.enumerated() {
+      try expand(
+        PositionedDocument(file: document.file, value: item, root: root.element(index), positions: document.positions), into: &documents)
+    }
+  }
+
+  private static func unreadable(_ name: String) -> DocumentErrors {
+    let reason = unsafe String(cString: strerror(errno))
+    return DocumentErrors([DocumentError(file: name, path: JSONPath(), rule: "cannot be read: \(reason)")])
+  }
+}

@@ -1,0 +1,273 @@
+/// Policies, profiles, tiers and sets from their documents (calico-facts of the API: kinds of policy and the checks of their rules).
+import Addresses
+import JSON
+import Names
+import Resources
+import Selectors
+
+extension FieldReader {
+  func policySpec(isGlobal: Bool) -> PolicySpec {
+    var spec = PolicySpec()
+    if let tier = string("tier"), !tier.isEmpty {
+      spec.tier = tier
+      if let fault = NameRules.dnsLabelFault(tier) { findings.refusal(path("tier"), .string(tier), "is not the name of a tier: \(fault)") }
+    }
+    spec.order = double("order")
+    spec.selector = selector("selector", mayBeGlobal: false) ?? ""
+    spec.serviceAccountSelector = selector("serviceAccountSelector", mayBeGlobal: false)
+    for (value, path) in array("types", countMax: 2) {
+      guard let type = choice(value, path, Direction.self) else { continue }
+      if spec.types.contains(type) { findings.refusal(path, value, "appears twice") } else { spec.types.append(type) }
+    }
+    spec.ingress = rules("ingress", isGlobal: isGlobal)
+    spec.egress = rules("egress", isGlobal: isGlobal)
+    if isGlobal {
+      spec.namespaceSelector = selector("namespaceSelector", mayBeGlobal: false)
+      spec.doNotTrack = bool("doNotTrack") ?? false
+      spec.preDNAT = bool("preDNAT") ?? false
+      spec.applyOnForward = bool("applyOnForward") ?? false
+      if spec.doNotTrack, spec.preDNAT { findings.refusal(path("preDNAT"), true, "excludes doNotTrack", fix: "remove one of them") }
+      if spec.preDNAT, !spec.egress.isEmpty { findings.refusal(path("egress"), nil, "must be empty in a policy with preDNAT") }
+      if spec.preDNAT, spec.types.contains(.egress) { findings.refusal(path("types"), nil, "must not hold Egress in a policy with preDNAT") }
+      if spec.preDNAT || spec.doNotTrack, !spec.applyOnForward {
+        findings.refusal(
+          path, nil, "needs applyOnForward with \(spec.preDNAT ? "preDNAT" : "doNotTrack")", fix: "add applyOnForward: true")
+      }
+    }
+    // The default is written out, because other readers of the datastore take an absent `types` for both directions.
+    if findings.isStrict, spec.types.isEmpty { spec.types = spec.effectiveTypes.sorted() }
+    finish(hints: ["performanceHints"])
+    return spec
+  }
+
+  func profileSpec() -> ProfileSpec {
+    let labels = stringMap("labelsToApply")
+    for (key, value) in labels {
+      let labelPath = path("labelsToApply").member(key)
+      if let fault = NameRules.labelKeyFault(key) { findings.refusal(labelPath, nil, "is not a label: \(fault)", atName: true) }
+      // Values are copied from namespaces' own labels and annotations; only their form is checked.
+      if let fault = NameRules.labelValueFault(value) { findings.refusal(labelPath, .string(value), "is not a label's value: \(fault)") }
+    }
+    let spec = ProfileSpec(
+      ingress: rules("ingress", isGlobal: true), egress: rules("egress", isGlobal: true), labelsToApply: labels)
+    finish()
+    return spec
+  }
+
+  func tierSpec() -> TierSpec {
+    let order = double("order")
+    var action = TierSpec.DefaultAction.deny
+    if let value = value("defaultAction"), let text = string(value, path("defaultAction")) {
+      if let known = TierSpec.DefaultAction(rawValue: text) {
+        action = known
+      } else {
+        findings.error(path("defaultAction"), value, "is neither Deny nor Pass")
+      }
+    }
+    finish()
+    return TierSpec(order: order, defaultAction: action)
+  }
+
+  func networkSetSpec() -> NetworkSetSpec {
+    let spec = NetworkSetSpec(nets: array("nets").compactMap { prefix($0.value, $0.path, masked: false) })
+    finish()
+    return spec
+  }
+
+  // MARK: Rules
+
+  func rules(_ direction: String, isGlobal: Bool) -> [Rule] {
+    array(direction, countMax: 1024).map { value, path in
+      let errorsBefore = findings.errors.count
+      var rule = Rule(.deny)
+      if let reader = reader(value, path) { rule = reader.rule(isIngress: direction == "ingress", isGlobal: isGlobal) }
+      guard !findings.isStrict, findings.errors.count > errorsBefore else { return rule }
+      // Reading: what cannot be enforced denies at its own place, and says why.
+      var denied = Rule(.deny)
+      denied.annotations = rule.annotations
+      // Paths begin at the rule, so that the reason stays the same when the rule moves.
+      denied.fault = findings.errors[errorsBefore...].map { error in
+        var error = error
+        error.path = JSONPath(String(error.path.text.dropFirst(path.text.count).drop { $0 == "." }))
+        return error.message
+      }.joined(separator: "; ")
+      return denied
+    }
+  }
+
+  func rule(isIngress: Bool, isGlobal: Bool) -> Rule {
+    var rule = Rule(.deny)
+    if value("action") == nil {
+      findings.error(path, nil, "has no action", fix: "add action: Allow, Deny, Log or Pass")
+    } else if let action = choice("action", RuleAction.self) {
+      rule.action = action
+    }
+    if let value = value("ipVersion") {
+      switch integer(value, path("ipVersion"), in: 4...6) {
+      case 4: rule.ipVersion = .v4
+      case 6: rule.ipVersion = .v6
+      case nil: break
+      default: findings.error(path("ipVersion"), value, "is neither 4 nor 6")
+      }
+    }
+    rule.ipProtocol = ipProtocol("protocol")
+    rule.notProtocol = ipProtocol("notProtocol")
+    rule.icmp = icmp("icmp")
+    rule.notICMP = icmp("notICMP")
+    if let source = reader("source") { rule.source = source.entity(mayNameServices: isIngress, isGlobal: isGlobal) }
+    if let destination = reader("destination") { rule.destination = destination.entity(mayNameServices: !isIngress, isGlobal: isGlobal) }
+    if let metadata = reader("metadata") {
+      rule.annotations = metadata.stringMap("annotations")
+      metadata.finish()
+    }
+    if let http = value("http") {
+      findings.error(path("http"), http, "is not supported: packets are not matched by HTTP request", fix: "remove it, or match by port")
+    }
+    finish(unknownIsFault: true)
+    check(rule)
+    return rule
+  }
+
+  func ipProtocol(_ name: String) -> NetworkProtocol? {
+    guard let value = value(name) else { return nil }
+    if let number = value.integer.flatMap({ UInt8(exactly: $0) }), number > 0 { return NetworkProtocol(number: number) }
+    if let text = value.string, let known = NetworkProtocol(text) { return known }
+    let words = ["TCP", "UDP", "ICMP", "ICMPv6", "SCTP", "UDPLite"]
+    findings.error(
+      path(name), value, "is not a protocol: \(words.joined(separator: ", ")) or a number from 1 to 255",
+      fix: value.string.flatMap { nearest($0, among: words) }.map { "did you mean \($0)?" })
+    return nil
+  }
+
+  private func icmp(_ name: String) -> ICMPMatch? {
+    guard let reader = reader(name) else { return nil }
+    let match = ICMPMatch(
+      type: reader.integer("type", in: 0...254).map { UInt8($0) }, code: reader.integer("code", in: 0...255).map { UInt8($0) })
+    if match.code != nil, match.type == nil { findings.error(path(name), nil, "has a code without a type", fix: "add the type") }
+    reader.finish(unknownIsFault: true)
+    return match
+  }
+
+  private func ports(_ name: String) -> [PortMatch] {
+    array(name, countMax: 50).compactMap { value, path in
+      switch value {
+      case .integer: return integer(value, path, in: 1...65535).map { .port(UInt16($0)) }
+      case .string(let text):
+        if let match = Self.port(text) { return match }
+        let isRange = text.contains(":") || text.allSatisfy(\.isNumber)
+        findings.error(
+          path, value,
+          isRange
+            ? "is not a port or a range of ports from 1 to 65535, lower end first"
+            : "is not a port: \(NameRules.portNameFault(text) ?? "unreadable")",
+          fix: "write a number, a range such as 8000:8100, or a port's name")
+        return nil
+      default:
+        findings.error(path, value, "is not a port", fix: "write a number, a range such as 8000:8100, or a port's name")
+        return nil
+      }
+    }
+  }
+  static func port(_ text: String) -> PortMatch? {
+    let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+    if parts.count == 2 {
+      guard let low = UInt16(parts[0]), let high = UInt16(parts[1]), low >= 1, low <= high else { return nil }
+      return .range(low...high)
+    }
+    if !text.isEmpty, text.utf8.allSatisfy(YAMLScalar.isDigit) { return UInt16(text).flatMap { $0 > 0 ? .port($0) : nil } }
+    return NameRules.portNameFault(text) == nil ? .named(text) : nil
+  }
+
+  func entity(mayNameServices: Bool, isGlobal: Bool) -> EntityRule {
+    var entity = EntityRule()
+    entity.nets = array("nets", countMax: 256).compactMap { prefix($0.value, $0.path) }
+    for (value, path) in array("notNets", countMax: 256) {
+      guard let prefix = prefix(value, path) else { continue }
+      if prefix.isDefault { findings.refusal(path, value, "leaves no address to match", fix: "remove the rule, or the network") }
+      entity.notNets.append(prefix)
+    }
+    entity.selector = selector("selector", isFault: true)
+    entity.notSelector = selector("notSelector", isFault: true)
+    entity.namespaceSelector = selector("namespaceSelector", isFault: true)
+    for (name, text) in [("selector", entity.selector), ("notSelector", entity.notSelector)] {
+      if let text, (try? Selector(parsing: text))?.mentionsGlobal == true {
+        findings.error(path(name), .string(text), "holds global()", fix: "move it: namespaceSelector: global()")
+      }
+    }
+    if let text = entity.namespaceSelector, let selector = try? Selector(parsing: text), selector.mentionsGlobal, selector.root != .global {
+      findings.error(path("namespaceSelector"), .string(text), "combines global() with something else", fix: "use two rules")
+    }
+    entity.ports = ports("ports")
+    entity.notPorts = ports("notPorts")
+    if let accounts = reader("serviceAccounts") {
+      entity.serviceAccounts = ServiceAccountMatch(names: accounts.strings("names"), selector: accounts.selector("selector", isFault: true))
+      accounts.finish(unknownIsFault: true)
+    }
+    if let services = reader("services") {
+      let name = services.string("name") ?? ""
+      let namespace = services.string("namespace")
+      services.finish(unknownIsFault: true)
+      entity.services = ServiceMatch(name: name, namespace: namespace)
+      let servicesPath = path("services")
+      if name.isEmpty { findings.error(servicesPath, nil, "has no name", fix: "add the name of the service") }
+      if isGlobal, namespace == nil { findings.error(servicesPath, nil, "has no namespace, which a global policy must give", fix: "add it") }
+      if !mayNameServices {
+        findings.error(servicesPath, nil, "stands on the wrong side: services name the source of ingress and the destination of egress")
+      }
+      var others = entity
+      others.services = nil
+      others.ports = []
+      others.notPorts = []
+      if !others.isEmpty { findings.refusal(servicesPath, nil, "cannot be combined with selectors, networks or service accounts") }
+      if !entity.ports.isEmpty || !entity.notPorts.isEmpty {
+        findings.refusal(servicesPath, nil, "cannot be combined with ports: the service says which")
+      }
+    }
+    finish(unknownIsFault: true)
+    return entity
+  }
+
+  /// The checks that look at more than one field of a rule.
+  private func check(_ rule: Rule) {
+    for (side, entity) in [("source", rule.source), ("destination", rule.destination)] {
+      for (name, ports) in [("ports", entity.ports), ("notPorts", entity.notPorts)] where !ports.isEmpty {
+        let portsPath = path(side).member(name)
+        guard let ipProtocol = rule.ipProtocol else {
+          let number = ports.first { if case .range = $0 { true } else { false } }
+          if let number {
+            findings.error(portsPath, nil, "holds port \(number), but the rule has no protocol", fix: "add protocol: TCP, UDP or SCTP")
+          }
+          continue
+        }
+        if !ipProtocol.hasPorts {
+          findings.error(portsPath, nil, "cannot be used with protocol \(ipProtocol), which has no ports", fix: "use TCP, UDP or SCTP")
+        } else if ipProtocol == .udpLite {
+          findings.refusal(portsPath, nil, "cannot be used with protocol UDPLite", fix: "use TCP, UDP or SCTP")
+        }
+      }
+    }
+    for (name, match) in [("icmp", rule.icmp), ("notICMP", rule.notICMP)] where match != nil {
+      if rule.ipProtocol != .icmp, rule.ipProtocol != .icmpv6 {
+        findings.error(path(name), nil, "needs protocol ICMP or ICMPv6", fix: "add protocol: ICMP")
+      }
+    }
+    for (name, ipProtocol) in [("protocol", rule.ipProtocol), ("notProtocol", rule.notProtocol)] {
+      if ipProtocol == .icmp, rule.ipVersion == .v6 { findings.refusal(path(name), "ICMP", "needs ipVersion 4", fix: "write ICMPv6") }
+      if ipProtocol == .icmpv6, rule.ipVersion == .v4 { findings.refusal(path(name), "ICMPv6", "needs ipVersion 6", fix: "write ICMP") }
+    }
+    var family = rule.ipVersion
+    for (side, entity) in [("source", rule.source), ("destination", rule.destination)] {
+      for (name, nets) in [("nets", entity.nets), ("notNets", entity.notNets)] {
+        for (index, prefix) in nets.enumerated() {
+          if let family, prefix.family != family {
+            let reason = rule.ipVersion == nil ? "the rule already has an \(family) network" : "the rule is for \(family)"
+            findings.refusal(
+              path(side).member(name).element(index), .string("\(prefix)"), "is \(prefix.family), but \(reason)",
+              fix: "use one rule per family")
+          }
+          family = family ?? prefix.family
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,219 @@
+/// Documents to resources and back.
+///
+/// Writing is strict: `decodeStrict` collects everything that is wrong, with its place. Reading is lenient: what is stored was accepted by
+/// somebody, so `decodeLenient` takes all it can understand, and a rule that it cannot enforce becomes a deny at its own place.
+import JSON
+import Names
+import Resources
+
+public enum ResourceCodec {
+  public static let apiVersion = "projectcalico.org/v3"
+
+  /// What a strict reading found. `resource` is nil if there are errors; warnings tell of fields that are kept but have no effect.
+  public struct Review: Sendable {
+    public var resource: Resource?
+    public var errors: [DocumentError]
+    public var warnings: [DocumentError]
+  }
+
+  /// The resource of a document that somebody wants to store, or everything that is wrong with it.
+  public static func decodeStrict(
+    _ document: PositionedDocument, defaultNamespace: String = "default"
+  ) -> Result<Resource, DocumentErrors> {
+    let review = review(document, defaultNamespace: defaultNamespace)
+    return if let resource = review.resource { .success(resource) } else { .failure(DocumentErrors(review.errors)) }
+  }
+
+  /// Like `decodeStrict`, with the warnings.
+  public static func review(_ document: PositionedDocument, defaultNamespace: String = "default") -> Review {
+    let findings = Findings(isStrict: true, document: document)
+    let resource = decodeAll(document, findings, defaultNamespace)
+    let errors = findings.errors.sorted { ($0.position ?? .start) < ($1.position ?? .start) }
+    return Review(resource: errors.isEmpty ? resource : nil, errors: errors, warnings: findings.warnings)
+  }
+
+  /// The resource of a stored value. Throws only if the value is no object of this kind at all.
+  public static func decodeLenient(kind: Kind, value: JSONValue) throws(DocumentError) -> Resource {
+    try decodeReporting(kind: kind, value: value).resource
+  }
+
+  /// Like `decodeLenient`, with everything that could not be read.
+  public static func decodeReporting(kind: Kind, value: JSONValue) throws(DocumentError) -> (resource: Resource, faults: [DocumentError]) {
+    guard let object = value.object else {
+      throw DocumentError(path: JSONPath(), value: value, rule: "is not an object of kind \(kind.rawValue)")
+    }
+    if let word = object["kind"]?.string, word != kind.rawValue {
+      throw DocumentError(path: "kind", value: .string(word), rule: "is not \(kind.rawValue)")
+    }
+    let findings = Findings(isStrict: false)
+    let reader = FieldReader(object, JSONPath(), findings)
+    let metadata = reader.reader("metadata")?.metadata()
+    guard let metadata, !metadata.name.isEmpty else {
+      throw DocumentError(path: "metadata.name", rule: "is missing: the object of kind \(kind.rawValue) has no name")
+    }
+    let spec = FieldReader(reader.reader("spec")?.object ?? JSONObject(), "spec", findings)
+    guard let decoded = spec.spec(of: kind) else {
+      throw findings.errors.first ?? DocumentError(path: "spec", rule: "is not that of kind \(kind.rawValue)")
+    }
+    return (Resource(metadata, decoded), findings.errors)
+  }
+
+  private static func decodeAll(_ document: PositionedDocument, _ findings: Findings, _ defaultNamespace: String) -> Resource? {
+    guard let object = document.value.object else {
+      findings.error(document.root, document.value, "is not an object with apiVersion, kind, metadata and spec")
+      return nil
+    }
+    let reader = FieldReader(object, document.root, findings)
+    if let version = reader.string("apiVersion") {
+      if version != apiVersion {
+        findings.error(reader.path("apiVersion"), .string(version), "is not the API of this object", fix: "write \(apiVersion)")
+      }
+    } else if reader.value("apiVersion") == nil {
+      findings.error(document.root, nil, "has no apiVersion", fix: "add apiVersion: \(apiVersion)")
+    }
+    guard let word = reader.string("kind") else {
+      if reader.value("kind") == nil { findings.error(document.root, nil, "has no kind", fix: "add one, such as kind: NetworkPolicy") }
+      return nil
+    }
+    guard let kind = Kind(rawValue: word) else {
+      let known = Kind.allCases.map(\.rawValue)
+      findings.error(
+        reader.path("kind"), .string(word), unsupportedKinds.contains(word) ? "is not supported yet" : "is not a kind that exists",
+        fix: unsupportedKinds.contains(word)
+          ? nil : nearest(word, among: known + unsupportedKinds).map { "did you mean \($0)?" } ?? "known: \(known.joined(separator: ", "))")
+      return nil
+    }
+    var metadata = Metadata(name: "")
+    if let metadataReader = reader.reader("metadata") {
+      metadata = metadataReader.metadata()
+      metadataReader.check(&metadata, of: kind, defaultNamespace)
+    } else if reader.value("metadata") == nil {
+      findings.error(document.root, nil, "has no metadata", fix: "add metadata with a name")
+    }
+    // An absent spec reads as an empty one: some kinds need nothing in it, the others say what is missing.
+    let specReader = FieldReader(reader.reader("spec")?.object ?? JSONObject(), reader.path("spec"), findings)
+    let spec = specReader.spec(of: kind)
+    reader.finish(hints: ["status"])
+    guard let spec else { return nil }
+    let resource = Resource(metadata, spec)
+    if case .workloadEndpoint(let endpoint) = spec { reader.checkName(of: endpoint, metadata.name) }
+    return resource
+  }
+
+  /// Kinds of Calico that are stored and left alone.
+  static let unsupportedKinds = [
+    "BGPFilter", "BlockAffinity", "CalicoNodeStatus", "HostEndpoint", "IPAMConfiguration", "IPReservation", "KubeControllersConfiguration",
+    "StagedGlobalNetworkPolicy", "StagedKubernetesNetworkPolicy", "StagedNetworkPolicy", "IPAMBlock", "IPAMHandle", "IPAMConfig",
+    "LiveMigration",
+  ]
+}
+
+extension JSONPosition {
+  static let start = JSONPosition(line: 1, column: 1)
+}
+
+extension FieldReader {
+  func metadata() -> Metadata {
+    let metadata = Metadata(
+      name: string("name") ?? "", namespace: string("namespace").flatMap { $0.isEmpty ? nil : $0 }, uid: string("uid"),
+      resourceVersion: string("resourceVersion").flatMap { $0.isEmpty ? nil : $0 }, creationTimestamp: string("creationTimestamp"),
+      labels: stringMap("labels"), annotations: stringMap("annotations"))
+    finish(hints: [
+      "generation", "finalizers", "ownerReferences", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields", "selfLink",
+    ])
+    return metadata
+  }
+
+  func check(_ metadata: inout Metadata, of kind: Kind, _ defaultNamespace: String) {
+    if metadata.name.isEmpty {
+      if value("name")?.string != nil || value("name") == nil { findings.error(path("name"), nil, "is missing", fix: "give the object a name") }
+    } else if let fault = Self.nameFault(metadata.name, of: kind) {
+      findings.error(path("name"), .string(metadata.name), "is not a name for kind \(kind.rawValue): \(fault)")
+    }
+    if kind.isNamespaced {
+      let namespace = metadata.namespace ?? defaultNamespace
+      if let fault = NameRules.dnsLabelFault(namespace) {
+        findings.error(path("namespace"), .string(namespace), "is not a namespace: \(fault)")
+      }
+      metadata.namespace = namespace
+    } else if let namespace = metadata.namespace {
+      findings.error(path("namespace"), .string(namespace), "does not belong here: \(kind.rawValue) has no namespace", fix: "remove it")
+      metadata.namespace = nil
+    }
+    for (key, value) in metadata.labels {
+      let labelPath = path("labels").member(key)
+      if let fault = NameRules.labelKeyFault(key) { findings.error(labelPath, nil, "is not a label: \(fault)", atName: true) }
+      if let fault = NameRules.labelValueFault(value) { findings.error(labelPath, .string(value), "is not a label's value: \(fault)") }
+    }
+    if kind == .networkSet || kind == .globalNetworkSet, metadata.labels["projectcalico.org/namespace"] != nil {
+      findings.error(path("labels").member("projectcalico.org/namespace"), nil, "is set by the system", fix: "remove it", atName: true)
+    }
+    var size = 0
+    for (key, value) in metadata.annotations {
+      size += key.utf8.count + value.utf8.count
+      if let fault = NameRules.labelKeyFault(key.lowercased()) {
+        findings.error(path("annotations").member(key), nil, "is not an annotation's key: \(fault)", atName: true)
+      }
+    }
+    if size > 256 << 10 { findings.error(path("annotations"), nil, "take \(size) octets; at most \(256 << 10) are allowed") }
+  }
+
+  static func nameFault(_ name: String, of kind: Kind) -> String? {
+    switch kind {
+    case .tier: return NameRules.dnsLabelFault(name)
+    case .networkPolicy, .globalNetworkPolicy:
+      if kind == .networkPolicy {
+        for prefix in ["knp.default.", "ossg.default."] where name.hasPrefix(prefix) {
+          return NameRules.dnsSubdomainFault(name.dropFirst(prefix.count))
+        }
+      }
+      if let fault = NameRules.dnsSubdomainFault(name) { return fault }
+      let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+      if parts.count > 2 { return "it has \(parts.count) parts joined by dots; at most two are allowed" }
+      return parts.lazy.compactMap { NameRules.dnsLabelFault($0) }.first
+    default: return NameRules.dnsSubdomainFault(name)
+    }
+  }
+
+  /// The name of a workload endpoint follows from its fields.
+  func checkName(of endpoint: WorkloadEndpointSpec, _ name: String) {
+    let workload =
+      switch endpoint.orchestrator {
+      case "k8s": endpoint.pod
+      case "cni": endpoint.containerID
+      default: endpoint.workload
+      }
+    let specPath = path("spec")
+    do throws(WorkloadEndpointName.Fault) {
+      let expected = try WorkloadEndpointName(
+        node: endpoint.node, orchestrator: endpoint.orchestrator, workload: workload, endpoint: endpoint.endpoint)
+      if expected.description != name, !name.isEmpty {
+        findings.error(
+          path("metadata").member("name"), .string(name), "is not the name that node, orchestrator, workload and endpoint give",
+          fix: "write \(expected)")
+      }
+    } catch {
+      if !endpoint.node.isEmpty, !endpoint.orchestrator.isEmpty, !endpoint.endpoint.isEmpty {
+        findings.error(specPath, nil, "gives the endpoint no name: \(error)")
+      }
+    }
+  }
+
+  func spec(of kind: Kind) -> Resource.Spec? {
+    switch kind {
+    case .bgpConfiguration: .bgpConfiguration(bgpConfigurationSpec())
+    case .bgpPeer: .bgpPeer(bgpPeerSpec())
+    case .clusterInformation: .clusterInformation(clusterInformationSpec())
+    case .felixConfiguration: .felixConfiguration(felixConfigurationSpec())
+    case .globalNetworkPolicy: .globalNetworkPolicy(policySpec(isGlobal: true))
+    case .globalNetworkSet: .globalNetworkSet(networkSetSpec())
+    case .ipPool: ipPoolSpec().map { .ipPool($0) }
+    case .networkPolicy: .networkPolicy(policySpec(isGlobal: false))
+    case .networkSet: .networkSet(networkSetSpec())
+    case .node: .node(nodeSpec())
+    case .profile: .profile(profileSpec())
+    case .tier: .tier(tierSpec())
+    case .workloadEndpoint: .workloadEndpoint(workloadEndpointSpec())
+    }
+  }
+}
