@@ -1,1 +1,98 @@
+/// The encoding against two readers that share no code with it: the kernel, which takes it, and `nft`, which prints it.
+
+import Addresses
+import KernelSandbox
+import NetlinkEdge
+import RulesetDriver
+import Rulesets
 import Testing
+
+func prefix(_ text: String) -> IPPrefix { IPPrefix(text)! }
+func name(_ text: String) -> [UInt8] { KeyOctets.interfaceName(text)! }
+func ip(_ text: String) -> [UInt8] { IPAddress(text)!.octets }
+
+/// One of everything that can be said.
+func sample() -> RulesetDelta {
+  var delta = RulesetDelta()
+  delta.sets = [
+    "hosts4": SetSpec(.ipv4, comment: "app == 'web'"),
+    "nets4": SetSpec(.ipv4, isInterval: true),
+    "nets6": SetSpec(.ipv6, isInterval: true),
+    "ports": SetSpec(.port, isInterval: true),
+    "served4": SetSpec(.ipv4, .protocolNumber, .port),
+    "source4": SetSpec(.interfaceName, .ether, .ipv4),
+    "source6": SetSpec(.interfaceName, .ether, .ipv6),
+    "sourcenets4": SetSpec(.interfaceName, .ipv4, isInterval: true),
+    "workloads": SetSpec(.interfaceName),
+    "marks": SetSpec(.interfaceName, data: .value(.mark)),
+    "verdicts": SetSpec(.interfaceName, data: .verdict),
+    "nd": SetSpec(.icmpv6Type),
+    "states": SetSpec(.ctState, data: .verdict),
+  ]
+  delta.add(.address(IPAddress("10.0.0.1")!), to: "hosts4")
+  for text in ["10.0.0.0/24", "10.0.1.0/24", "10.0.4.0/22", "255.255.255.0/24", "0.0.0.0/8"] { delta.add(.prefix(prefix(text)), to: "nets4") }
+  delta.add(.prefix(prefix("fd00::/64")), to: "nets6")
+  delta.add(.ports(80...80), to: "ports")
+  delta.add(.ports(8000...8999), to: "ports")
+  delta.add(SetElement(KeyOctets.concatenated(ip("10.0.0.1"), [6], KeyOctets.port(80))), to: "served4")
+  delta.add(SetElement(KeyOctets.concatenated(name("cali1"), MACAddress("02:00:00:00:00:01")!.octets, ip("10.0.0.1"))), to: "source4")
+  delta.add(SetElement(KeyOctets.concatenated(name("cali1"), MACAddress("02:00:00:00:00:01")!.octets, ip("fd00::1"))), to: "source6")
+  delta.add(
+    SetElement(
+      KeyOctets.concatenated(name("cali1"), ip("10.2.0.0")), last: KeyOctets.concatenated(name("cali1"), ip("10.2.255.255"))),
+    to: "sourcenets4")
+  delta.add(SetElement(name("cali1")), to: "workloads")
+  delta.add(SetElement(name("cali1"), data: .value(KeyOctets.host32(0x10000))), to: "marks")
+  delta.add(SetElement(name("cali1"), data: .verdict(.goto("target"))), to: "verdicts")
+  for type in [135, 136] as [UInt8] { delta.add(SetElement([type]), to: "nd") }
+  delta.add(SetElement(KeyOctets.host32(ConnectionState.invalid.rawValue), data: .verdict(.drop)), to: "states")
+  let v4 = Statement.family(.v4)
+  delta.chains = [
+    "target": Chain(comment: "where it leads", [Rule(.counter, .accept, comment: "NetworkPolicy default/allow-web ingress rule 1")]),
+    "forward": Chain(hook: ChainHook(.forward, priority: 0), [
+      Rule(.name(.inputName, startsWith: "cali"), .match(.outputName, .notEqual, name("cali1")), .counter, .drop),
+      Rule(.connectionState([.established, .related]), .counter, .accept),
+      Rule(.connectionState(.invalid), .counter, .drop),
+      Rule(.verdictMap([.inputName], map: "verdicts")),
+      Rule(v4, .transport(6), .port(.destinationPort, in: 80...80), .counter, .jump("target"), comment: "one port"),
+      Rule(v4, .transport(6), .port(.destinationPort, in: 80...90), .counter, .jump("target"), comment: "a range"),
+      Rule(v4, .transport(17), .port(.sourcePort, in: 53...60, negated: true), .counter, .return),
+      Rule(.transport(17), .lookup([.destinationPort], set: "ports", negated: false), .counter, .drop),
+      Rule(v4, .lookup([.source(.v4)], set: "hosts4", negated: false), .counter, .accept, comment: "a set"),
+      Rule(v4, .lookup([.destination(.v4)], set: "nets4", negated: true), .counter, .accept, comment: "not a set"),
+      Rule(v4, .address(.source(.v4), in: prefix("10.0.0.0/22")), .address(.destination(.v4), .notEqual, in: prefix("10.1.0.1/32")), .drop),
+      Rule(.family(.v6), .address(.source(.v6), in: prefix("fd00::/63")), .counter, .drop),
+      Rule(.family(.v6), .lookup([.source(.v6)], set: "nets6", negated: false), .drop),
+      Rule(v4, .lookup([.destination(.v4), .transportProtocol, .destinationPort], set: "served4", negated: false), .counter, .accept),
+      Rule(.transport(1), .match(.icmpType, .equal, [8]), .match(.icmpCode, .notEqual, [0]), .counter, .drop),
+      Rule(.family(.v6), .transport(58), .lookup([.icmpType], set: "nd", negated: false), .counter, .accept),
+      Rule(.transport(132, .notEqual), .setMarkBits(0x10000), .return),
+      Rule(.markBitsSet(0x20000), .clearMarkBits(0x30000), .log(prefix: "calico-packet: ")),
+      Rule(.limit(RateLimit(packets: 10, perSeconds: 1)), .log(prefix: "limited "), .counter, .drop),
+    ]),
+    "check": Chain(hook: ChainHook(.prerouting, priority: -300), [
+      Rule(v4, .match(.inputType, .equal, ArpHardware.ether),
+        .lookup([.inputName, .etherSource, .source(.v4)], set: "source4", negated: false), .counter, .accept),
+      Rule(.family(.v6), .match(.inputType, .equal, ArpHardware.ether),
+        .lookup([.inputName, .etherSource, .source(.v6)], set: "source6", negated: false), .counter, .accept),
+      Rule(v4, .lookup([.inputName, .source(.v4)], set: "sourcenets4", negated: false), .counter, .accept),
+      Rule(.lookup([.inputName], set: "workloads", negated: true), .counter, .drop),
+    ]),
+  ]
+  return delta
+}
+
+@Suite("nft prints what we program", .enabled(if: KernelSandbox.isAvailable))
+struct ListingTests {
+  @Test("Every match, set and verdict is printed by nft in its own words")
+  func listing() throws {
+    let sandbox = KernelSandbox()
+    let host = try sandbox.namespace("nft")
+    let driver = try RulesetDriver(namespace: host.descriptor.borrowed)
+    let report = try driver.apply(sample())
+    #expect(report.failures == [])
+    let listing = try sandbox.run(host, "nft", ["list", "ruleset"])
+    print(listing)
+    #expect(try driver.resync().mutations == 0)
+  }
+}

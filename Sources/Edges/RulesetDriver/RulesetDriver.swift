@@ -1,0 +1,210 @@
+/// Keeps one nftables table as wanted: one transaction of the smallest delta per change, repair when another hand was there.
+///
+/// Hazards and the answers:
+/// - A restart finds the table of the last run. It is read, compared instruction by instruction, and only what differs is changed;
+///   with an equal kernel the only message is the one that takes ownership.
+/// - Someone edits the table behind our back. With the owner flag (Linux 5.12; persist since 6.9) the kernel refuses that. Without it
+///   the notification wakes us, and the window is one turn of the event loop plus one dump.
+/// - A transaction fails, so that what we believe of the kernel is wrong: the table is read, the difference tried once, and then the
+///   whole table is replaced within one transaction. There is no moment without policy in any of these.
+
+public import Logging
+public import NetlinkEdge
+public import Rulesets
+import Glibc
+
+/// What one call did to the kernel.
+public struct ApplyReport: Equatable, Sendable {
+  public var setsAdded = 0
+  public var setsRemoved = 0
+  public var chainsAdded = 0
+  public var chainsChanged = 0
+  public var chainsRemoved = 0
+  public var rulesAdded = 0
+  public var elementsAdded = 0
+  public var elementsRemoved = 0
+  /// The whole table was replaced, or made for the first time.
+  public var rebuilt = false
+  /// Ownership of the last run's table was taken.
+  public var adopted = false
+  /// The kernel was read before.
+  public var resynced = false
+  /// Transactions that the kernel refused on the way.
+  public var failures: [RulesetError] = []
+  public init() {}
+
+  /// Objects changed in the kernel; taking ownership of a table changes none.
+  public var mutations: Int {
+    setsAdded + setsRemoved + chainsAdded + chainsChanged + chainsRemoved + rulesAdded + elementsAdded + elementsRemoved
+  }
+
+  mutating func count(_ difference: RulesetDifference) {
+    setsAdded += difference.newSets.count
+    setsRemoved += difference.removedSets.count
+    chainsAdded += difference.newChains.count
+    chainsChanged += difference.changedChains.count
+    chainsRemoved += difference.removedChains.count
+    rulesAdded += difference.newChains.values.reduce(0) { $0 + $1.rules.count }
+    rulesAdded += difference.changedChains.values.reduce(0) { $0 + $1.rules.count }
+    elementsAdded += difference.addedElements.values.reduce(0) { $0 + $1.count }
+    elementsRemoved += difference.removedElements.values.reduce(0) { $0 + $1.count }
+  }
+}
+
+extension ApplyReport: CustomStringConvertible {
+  public var description: String {
+    var words = [
+      (setsAdded, "sets added"), (setsRemoved, "sets removed"), (chainsAdded, "chains added"), (chainsChanged, "chains changed"),
+      (chainsRemoved, "chains removed"), (rulesAdded, "rules added"), (elementsAdded, "elements added"),
+      (elementsRemoved, "elements removed"),
+    ].filter { $0.0 > 0 }.map { "\($0.0) \($0.1)" }
+    if rebuilt { words.append("table replaced") }
+    if adopted { words.append("table adopted") }
+    words += failures.map { "refused: \($0)" }
+    return words.isEmpty ? "nothing to change" : words.joined(separator: ", ")
+  }
+}
+
+public final class RulesetDriver {
+  private let kernel: any RulesetKernel
+  private let log: Logger
+  private var desired = Ruleset()
+  /// The kernel holds `desired`, as far as we know.
+  private var isKnown = false
+  /// What this kernel can do, until it refuses.
+  private var flags: TableFlags = [.owner, .persist]
+  private var isOwner = false
+
+  public init(kernel: any RulesetKernel, log: Logger = Logger(label: "ruleset")) {
+    self.kernel = kernel
+    self.log = log
+  }
+  /// `namespace` is a descriptor of a network namespace; nil is that of the calling thread.
+  public convenience init(table: String = "margay", namespace: CInt? = nil, log: Logger = Logger(label: "ruleset")) throws(NetlinkError) {
+    self.init(kernel: try NetlinkRuleset(table: table, namespace: namespace), log: log)
+  }
+
+  /// Readable when the kernel's ruleset changed: call `receive`.
+  public var descriptor: CInt { kernel.descriptor }
+  /// What the kernel shall hold.
+  public var ruleset: Ruleset { desired }
+
+  /// Makes the change, in one transaction. The first call reads what the last run left and changes only what differs from the delta,
+  /// which is then the whole ruleset.
+  ///
+  /// Throws when the kernel refuses even the whole table; the wish is kept, and the next call or `resync` tries again.
+  @discardableResult
+  public func apply(_ delta: RulesetDelta) throws(RulesetError) -> ApplyReport {
+    var report = ApplyReport()
+    guard isKnown else {
+      desired.apply(delta)
+      try reconcile(&report)
+      return report
+    }
+    let difference = RulesetDifference(delta, in: desired)
+    let mutations = difference.mutations(specs: desired.sets)
+    desired.apply(delta)
+    if let reason = difference.needsRebuild {
+      log.notice("replacing the table", metadata: ["reason": "\(reason)"])
+      try rebuild(&report, exists: true)
+      return report
+    }
+    guard !mutations.isEmpty else { return report }
+    do throws(RulesetError) {
+      try kernel.commit(mutations)
+      report.count(difference)
+    } catch {
+      failed(error, &report)
+      try reconcile(&report)
+    }
+    return report
+  }
+
+  /// Reads the kernel and repairs what differs.
+  @discardableResult
+  public func resync() throws(RulesetError) -> ApplyReport {
+    var report = ApplyReport()
+    try reconcile(&report)
+    return report
+  }
+
+  /// Takes what waits at `descriptor`. When another process changed our table, it is repaired: the report says how; else nil.
+  public func receive() throws(RulesetError) -> ApplyReport? {
+    guard kernel.takeNotifications() else { return nil }
+    log.warning("another process changed our table; comparing", metadata: ["table": "inet \(kernel.table)"])
+    isKnown = false
+    return try resync()
+  }
+
+  private func failed(_ error: RulesetError, _ report: inout ApplyReport) {
+    isKnown = false
+    report.failures.append(error)
+    log.error("the kernel refused a transaction", metadata: ["error": "\(error)"])
+  }
+
+  private func reconcile(_ report: inout ApplyReport) throws(RulesetError) {
+    isKnown = false
+    report.resynced = true
+    guard let found = try kernel.read() else {
+      isOwner = false
+      return try rebuild(&report, exists: false)
+    }
+    if found.flags.contains(.owner), !isOwner {
+      throw RulesetError(
+        code: EPERM, what: "table inet \(kernel.table)",
+        message: "it belongs to another running process (netlink port \(found.owner ?? 0)); stop that one")
+    }
+    let difference = RulesetDifference(from: found, to: desired)
+    // A table made without ownership cannot be given any: a new one in its place can, within one transaction.
+    let mustReplace = !flags.isEmpty && !found.flags.contains(.persist)
+    if let reason = difference.needsRebuild {
+      log.notice("replacing the table", metadata: ["reason": "\(reason)"])
+    } else if !mustReplace {
+      var mutations = difference.mutations(specs: desired.sets)
+      let adopts = found.flags.contains(.persist) && !found.flags.contains(.owner)
+      if adopts { mutations.insert(.addTable(flags), at: 0) }
+      do throws(RulesetError) {
+        try kernel.commit(mutations)
+        report.count(difference)
+        if adopts {
+          report.adopted = true
+          isOwner = true
+        }
+        isKnown = true
+        return
+      } catch {
+        failed(error, &report)
+      }
+    }
+    try rebuild(&report, exists: true)
+  }
+
+  /// The whole table anew, in one transaction.
+  private func rebuild(_ report: inout ApplyReport, exists: Bool) throws(RulesetError) {
+    let difference = RulesetDifference(all: desired)
+    let content = difference.mutations(specs: [:])
+    while true {
+      let frame: [RulesetMutation] = exists ? [.deleteTable, .addTable(flags)] : [.addTable(flags)]
+      do throws(RulesetError) {
+        try kernel.commit(frame + content)
+        report.count(difference)
+        report.rebuilt = true
+        isOwner = flags.contains(.owner)
+        isKnown = true
+        return
+      } catch {
+        // EOPNOTSUPP or EINVAL: a kernel before 6.9. Owner without persist would take the table along when we stop: worse than none.
+        guard !flags.isEmpty, error.code == EOPNOTSUPP || error.code == EINVAL, error.what.hasSuffix("add table") else {
+          failed(error, &report)
+          throw error
+        }
+        log.notice("this kernel has no persistent owned tables; foreign edits are repaired instead of prevented")
+        flags = []
+        if exists {
+          // The table there may already be right: compare before replacing.
+          return try reconcile(&report)
+        }
+      }
+    }
+  }
+}
