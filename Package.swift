@@ -122,7 +122,9 @@ let package = Package(
     tests("Documents", ["JSON", "Documents", "Resources", "Addresses"]),
     tests("Calculation", ["Calculation", "HostPlans", "Deltas", "Resources", "Selectors", "Names", "Addresses", "RandomClusters"]),
     tests("PolicyOracle", ["PolicyOracle", "Calculation", "HostPlans", "Resources", "Addresses", "RandomClusters"]),
-    tests("PolicyRendering", ["PolicyRendering", "Rulesets", "HostPlans", "Resources", "Addresses"]),
+    tests("PolicyRendering", [
+      "PolicyRendering", "Rulesets", "RulesetDriver", "NetlinkEdge", "KernelSandbox", "Sockets", "HostPlans", "Resources", "Addresses",
+    ]),
     tests("Netlink", ["Octets", "Deltas", "Sockets", "NetlinkMessages", "NetlinkEdge", "LinkDriver", "RouteDriver", "HostPlans", "Addresses", "KernelSandbox"]),
     tests("Ruleset", ["Rulesets", "RulesetDriver", "NetlinkEdge", "NetlinkMessages", "Addresses", "KernelSandbox"]),
     tests("Datastore", [

@@ -48,35 +48,35 @@ func sample() -> RulesetDelta {
   delta.add(SetElement(KeyOctets.host32(ConnectionState.invalid.rawValue), data: .verdict(.drop)), to: "states")
   let v4 = Statement.family(.v4)
   delta.chains = [
-    "target": Chain(comment: "where it leads", [Rule(.counter, .accept, comment: "NetworkPolicy default/allow-web ingress rule 1")]),
+    "target": Chain(comment: "where it leads", [ChainRule(.counter, .accept, comment: "NetworkPolicy default/allow-web ingress rule 1")]),
     "forward": Chain(hook: ChainHook(.forward, priority: 0), [
-      Rule(.name(.inputName, startsWith: "cali"), .match(.outputName, .notEqual, name("cali1")), .counter, .drop),
-      Rule(.connectionState([.established, .related]), .counter, .accept),
-      Rule(.connectionState(.invalid), .counter, .drop),
-      Rule(.verdictMap([.inputName], map: "verdicts")),
-      Rule(v4, .transport(6), .port(.destinationPort, in: 80...80), .counter, .jump("target"), comment: "one port"),
-      Rule(v4, .transport(6), .port(.destinationPort, in: 80...90), .counter, .jump("target"), comment: "a range"),
-      Rule(v4, .transport(17), .port(.sourcePort, in: 53...60, negated: true), .counter, .return),
-      Rule(.transport(17), .lookup([.destinationPort], set: "ports", negated: false), .counter, .drop),
-      Rule(v4, .lookup([.source(.v4)], set: "hosts4", negated: false), .counter, .accept, comment: "a set"),
-      Rule(v4, .lookup([.destination(.v4)], set: "nets4", negated: true), .counter, .accept, comment: "not a set"),
-      Rule(v4, .address(.source(.v4), in: prefix("10.0.0.0/22")), .address(.destination(.v4), .notEqual, in: prefix("10.1.0.1/32")), .drop),
-      Rule(.family(.v6), .address(.source(.v6), in: prefix("fd00::/63")), .counter, .drop),
-      Rule(.family(.v6), .lookup([.source(.v6)], set: "nets6", negated: false), .drop),
-      Rule(v4, .lookup([.destination(.v4), .transportProtocol, .destinationPort], set: "served4", negated: false), .counter, .accept),
-      Rule(.transport(1), .match(.icmpType, .equal, [8]), .match(.icmpCode, .notEqual, [0]), .counter, .drop),
-      Rule(.family(.v6), .transport(58), .lookup([.icmpType], set: "nd", negated: false), .counter, .accept),
-      Rule(.transport(132, .notEqual), .setMarkBits(0x10000), .return),
-      Rule(.markBitsSet(0x20000), .clearMarkBits(0x30000), .log(prefix: "calico-packet: ")),
-      Rule(.limit(RateLimit(packets: 10, perSeconds: 1)), .log(prefix: "limited "), .counter, .drop),
+      ChainRule(.name(.inputName, startsWith: "cali"), .match(.outputName, .notEqual, name("cali1")), .counter, .drop),
+      ChainRule(.connectionState([.established, .related]), .counter, .accept),
+      ChainRule(.connectionState(.invalid), .counter, .drop),
+      ChainRule(.verdictMap([.inputName], map: "verdicts")),
+      ChainRule(v4, .transport(6), .port(.destinationPort, in: 80...80), .counter, .jump("target"), comment: "one port"),
+      ChainRule(v4, .transport(6), .port(.destinationPort, in: 80...90), .counter, .jump("target"), comment: "a range"),
+      ChainRule(v4, .transport(17), .port(.sourcePort, in: 53...60, negated: true), .counter, .return),
+      ChainRule(.transport(17), .lookup([.destinationPort], set: "ports", negated: false), .counter, .drop),
+      ChainRule(v4, .lookup([.source(.v4)], set: "hosts4", negated: false), .counter, .accept, comment: "a set"),
+      ChainRule(v4, .lookup([.destination(.v4)], set: "nets4", negated: true), .counter, .accept, comment: "not a set"),
+      ChainRule(v4, .address(.source(.v4), in: prefix("10.0.0.0/22")), .address(.destination(.v4), .notEqual, in: prefix("10.1.0.1/32")), .drop),
+      ChainRule(.family(.v6), .address(.source(.v6), in: prefix("fd00::/63")), .counter, .drop),
+      ChainRule(.family(.v6), .lookup([.source(.v6)], set: "nets6", negated: false), .drop),
+      ChainRule(v4, .lookup([.destination(.v4), .transportProtocol, .destinationPort], set: "served4", negated: false), .counter, .accept),
+      ChainRule(.transport(1), .match(.icmpType, .equal, [8]), .match(.icmpCode, .notEqual, [0]), .counter, .drop),
+      ChainRule(.family(.v6), .transport(58), .lookup([.icmpType], set: "nd", negated: false), .counter, .accept),
+      ChainRule(.transport(132, .notEqual), .setMarkBits(0x10000), .return),
+      ChainRule(.markBitsSet(0x20000), .clearMarkBits(0x30000), .log(prefix: "calico-packet: ")),
+      ChainRule(.limit(RateLimit(packets: 10, perSeconds: 1)), .log(prefix: "limited "), .counter, .drop),
     ]),
     "check": Chain(hook: ChainHook(.prerouting, priority: -300), [
-      Rule(v4, .match(.inputType, .equal, ArpHardware.ether),
+      ChainRule(v4, .match(.inputType, .equal, ArpHardware.ether),
         .lookup([.inputName, .etherSource, .source(.v4)], set: "source4", negated: false), .counter, .accept),
-      Rule(.family(.v6), .match(.inputType, .equal, ArpHardware.ether),
+      ChainRule(.family(.v6), .match(.inputType, .equal, ArpHardware.ether),
         .lookup([.inputName, .etherSource, .source(.v6)], set: "source6", negated: false), .counter, .accept),
-      Rule(v4, .lookup([.inputName, .source(.v4)], set: "sourcenets4", negated: false), .counter, .accept),
-      Rule(.lookup([.inputName], set: "workloads", negated: true), .counter, .drop),
+      ChainRule(v4, .lookup([.inputName, .source(.v4)], set: "sourcenets4", negated: false), .counter, .accept),
+      ChainRule(.lookup([.inputName], set: "workloads", negated: true), .counter, .drop),
     ]),
   ]
   return delta
@@ -92,7 +92,46 @@ struct ListingTests {
     let report = try driver.apply(sample())
     #expect(report.failures == [])
     let listing = try sandbox.run(host, "nft", ["list", "ruleset"])
-    print(listing)
+    for line in [
+      "iifname \"cali*\" oifname != \"cali1\" counter packets 0 bytes 0 drop",
+      "ct state established,related counter packets 0 bytes 0 accept",
+      "iifname vmap @verdicts",
+      "meta nfproto ipv4 tcp dport 80 counter packets 0 bytes 0 jump target comment \"one port\"",
+      "meta nfproto ipv4 udp sport != 53-60 counter packets 0 bytes 0 return",
+      "ip saddr @hosts4 counter packets 0 bytes 0 accept comment \"a set\"",
+      "ip saddr 10.0.0.0/22 ip daddr != 10.1.0.1 drop",
+      "ip6 saddr fd00::/63 counter packets 0 bytes 0 drop",
+      "ip daddr . meta l4proto . th dport @served4 counter packets 0 bytes 0 accept",
+      "icmpv6 type @nd counter packets 0 bytes 0 accept",
+      "meta l4proto != sctp meta mark set meta mark | 0x00010000 return",
+      "meta mark & 0x00020000 == 0x00020000 meta mark set meta mark & 0xfffcffff log prefix \"calico-packet: \" level notice",
+      "limit rate 10/second log prefix \"limited \" level notice counter packets 0 bytes 0 drop",
+      "iifname . ether saddr . ip6 saddr @source6 counter packets 0 bytes 0 accept",
+      "counter packets 0 bytes 0 accept comment \"NetworkPolicy default/allow-web ingress rule 1\"",
+      "elements = { \"cali1\" . 02:00:00:00:00:01 . fd00::1 }",
+      "elements = { \"cali1\" . 10.2.0.0/16 }",
+      "elements = { 10.0.0.1 . tcp . 80 }",
+      "elements = { \"cali1\" : goto target }",
+      "elements = { \"cali1\" : 0x00010000 }",
+      "elements = { 80, 8000-8999 }",
+      "comment \"app == 'web'\"",
+      "comment \"where it leads\"",
+    ] { #expect(listing.contains(line), "\(line)\n\(listing)") }
+    #expect(try driver.resync().mutations == 0)
+  }
+
+  @Test("A long comment is cut at a character, and quotes do not break the listing")
+  func comments() throws {
+    let sandbox = KernelSandbox()
+    let host = try sandbox.namespace("nft")
+    let driver = try RulesetDriver(namespace: host.descriptor.borrowed)
+    var delta = RulesetDelta()
+    let long = String(repeating: "ä", count: 100)
+    delta.chains["a"] = Chain([ChainRule(.drop, comment: long), ChainRule(.drop, comment: "say \"hello\"\n")])
+    try driver.apply(delta)
+    let listing = try sandbox.run(host, "nft", ["list", "ruleset"])
+    #expect(listing.contains("comment \"" + String(repeating: "ä", count: 63) + "\""))
+    #expect(listing.contains("comment \"say 'hello' \""))
     #expect(try driver.resync().mutations == 0)
   }
 }

@@ -57,7 +57,7 @@ public final class FakeRuleset: RulesetKernel {
       }
     }
     if let next, let loop = Self.loop(in: next) {
-      throw RulesetError(code: ELOOP, what: "table inet \(table): ruleset transaction", message: "chain \(loop) leads to itself")
+      throw RulesetError(code: EMLINK, what: "table inet \(table): ruleset transaction", message: "chain \(loop) leads to itself")
     }
     state = next
     commits.append(mutations)
@@ -147,7 +147,7 @@ public final class FakeRuleset: RulesetKernel {
         if let last = element.last {
           if last.lexicographicallyPrecedes(element.key) { throw Refusal(EINVAL) }
           for other in found.elements where overlaps(element, other, spec) {
-            throw Refusal(other.key == element.key && other.last == element.last ? EEXIST : ENOTEMPTY)
+            throw Refusal(EEXIST, "it overlaps \(RulesetText.element(other, spec))")
           }
         } else if !keys.insert(element.key).inserted {
           throw Refusal(EEXIST)

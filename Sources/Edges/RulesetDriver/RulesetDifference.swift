@@ -19,7 +19,7 @@ struct RulesetDifference {
       switch (ruleset.sets[name], wanted) {
       case (nil, let spec?): newSets[name] = spec
       case (_?, nil): removedSets.insert(name)
-      case (let old?, let new?) where old != new: needsRebuild = "set \(name) changes its type"
+      case (let old?, let new?) where !KernelRuleset.KernelSet(old).holds(new): needsRebuild = "set \(name) changes its type"
       default: break
       }
     }

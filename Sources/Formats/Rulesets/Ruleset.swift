@@ -60,7 +60,7 @@ public enum RulesetMutation: Hashable, Sendable {
   case addChain(String, ChainHook?, comment: String?)
   case deleteChain(String)
   /// At the end of its chain.
-  case addRule(chain: String, Rule)
+  case addRule(chain: String, ChainRule)
   case flushChain(String)
   case addSet(String, SetSpec)
   case deleteSet(String)

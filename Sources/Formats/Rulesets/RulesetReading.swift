@@ -55,12 +55,12 @@ extension KernelRuleset.KernelChain {
   }
 }
 extension KernelRuleset.KernelRule {
-  public init(_ rule: Rule) {
+  public init(_ rule: ChainRule) {
     self.init()
     expressions = rule.expressions
     userData = UserData.comment(rule.comment)
   }
-  public func holds(_ rule: Rule) -> Bool { userData == UserData.comment(rule.comment) && expressions == rule.expressions }
+  public func holds(_ rule: ChainRule) -> Bool { userData == UserData.comment(rule.comment) && expressions == rule.expressions }
 }
 extension KernelRuleset.KernelSet {
   public init(_ spec: SetSpec) {
@@ -77,11 +77,13 @@ extension KernelRuleset.KernelSet {
     case .verdict?: dataType = 0xffff_ff00
     }
   }
-  /// True if it is made as `spec` says; elements apart.
+  /// True if it is made as `spec` says; elements and comment apart, since a set cannot be given another comment.
   public func holds(_ spec: SetSpec) -> Bool {
+    var spec = spec
+    spec.comment = nil
     let wanted = KernelRuleset.KernelSet(spec)
     return flags == wanted.flags && typeNumber == wanted.typeNumber && keyLength == wanted.keyLength && dataType == wanted.dataType
-      && (wanted.dataLength == nil || dataLength == wanted.dataLength) && userData == wanted.userData
+      && (wanted.dataLength == nil || dataLength == wanted.dataLength) && userData.starts(with: wanted.userData)
   }
 }
 

@@ -187,7 +187,7 @@ extension Statement: CustomStringConvertible {
   }
 }
 
-extension Rule: CustomStringConvertible {
+extension ChainRule: CustomStringConvertible {
   public var description: String {
     (statements.map(\.description) + (comment.map { ["comment \"\($0)\""] } ?? [])).joined(separator: " ")
   }

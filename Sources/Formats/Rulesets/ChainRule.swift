@@ -171,7 +171,7 @@ extension Statement {
   }
 }
 
-public struct Rule: Hashable, Sendable {
+public struct ChainRule: Hashable, Sendable {
   public var statements: [Statement]
   /// At most 128 octets reach the kernel, as nft would have it; what is beyond is cut.
   public var comment: String?
@@ -210,9 +210,9 @@ public struct ChainHook: Hashable, Sendable {
 public struct Chain: Hashable, Sendable {
   /// Nil for a chain that is only jumped to. A base chain's policy is accept: what we do not police passes.
   public var hook: ChainHook?
-  public var rules: [Rule]
+  public var rules: [ChainRule]
   public var comment: String?
-  public init(hook: ChainHook? = nil, comment: String? = nil, _ rules: [Rule] = []) {
+  public init(hook: ChainHook? = nil, comment: String? = nil, _ rules: [ChainRule] = []) {
     self.hook = hook
     self.comment = comment
     self.rules = rules

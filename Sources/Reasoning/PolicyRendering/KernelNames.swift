@@ -1,0 +1,65 @@
+/// The names of our chains and sets in the kernel: readable, within its limit of 255 octets, and functions of what they name.
+
+import Addresses
+import HostPlans
+import Names
+import Resources
+import Rulesets
+
+enum KernelNames {
+  /// Bits of the packet's mark that are ours; both lie within Calico's default mask, 0xffff0000.
+  static let acceptMark: UInt32 = 0x10000
+  static let passMark: UInt32 = 0x20000
+
+  // Sets and maps that always exist.
+  /// Interfaces of known workloads.
+  static let workloads = "workloads"
+  /// Interface to policies, by direction.
+  static func dispatch(_ direction: Direction) -> String { direction == .ingress ? "ingress" : "egress" }
+  /// Where a workload may send from: by interface, link address where known, and address.
+  static func source(_ family: IPFamily) -> String { "source\(family.rawValue)" }
+  static func sourceWithMAC(_ family: IPFamily) -> String { "source-mac\(family.rawValue)" }
+  static func sourceNets(_ family: IPFamily) -> String { "source-nets\(family.rawValue)" }
+  static let neighbourDiscovery = "neighbour-discovery"
+
+  // Chains that always exist.
+  static let sourceCheck = "source-check"
+  static let workloadSource = "workload-source"
+  static let forward = "forward"
+  static let workloadForward = "workload-forward"
+  static let fromWorkload = "from-workload"
+  static let toWorkload = "to-workload"
+  static let input = "input"
+  static let workloadToHost = "workload-to-host"
+  static let output = "output"
+
+  static func policy(_ key: ResourceKey, _ direction: Direction) -> String {
+    let way = direction == .ingress ? "in" : "out"
+    return switch key.kind {
+    case .profile: limited("profile-\(way)-\(key.name)")
+    case .globalNetworkPolicy: limited("policy-\(way)-gnp/\(key.name)")
+    default: limited("policy-\(way)-np/\(key.qualifiedName)")
+    }
+  }
+  /// The part of an address set that holds single addresses (hash), or prefixes (intervals), or addresses with ports.
+  static func hosts(_ id: IPSetID, _ family: IPFamily) -> String { "hosts\(family.rawValue)-\(plain(id))" }
+  static func nets(_ id: IPSetID, _ family: IPFamily) -> String { "nets\(family.rawValue)-\(plain(id))" }
+  static func served(_ id: IPSetID, _ family: IPFamily) -> String { "served\(family.rawValue)-\(plain(id))" }
+  /// nft's grammar has no colon within names.
+  private static func plain(_ id: IPSetID) -> String { limited(String(id.text.map { $0 == ":" ? "." : $0 })) }
+
+  /// 120 bits: names are made from what users write, so nobody shall find two texts with the same digest.
+  static func digest(_ text: String) -> String { String(Base64.urlText(SHA256.digest(of: text.utf8)).prefix(20)) }
+
+  private static let lengthMax = 200
+  private static func limited(_ name: String) -> String {
+    guard name.utf8.count > lengthMax else { return name }
+    var start = Array(name.utf8.prefix(lengthMax - 24))
+    while let last = start.last, last & 0x80 != 0 { start.removeLast() }
+    return String(decoding: start, as: UTF8.self) + "_" + digest(name)
+  }
+}
+
+extension Direction {
+  var word: String { self == .ingress ? "ingress" : "egress" }
+}

@@ -1,0 +1,78 @@
+/// What endpoints have in common: the same tiers, policies and profiles in the same order share one chain.
+///
+/// A tier that can be left by Pass goes on in a chain of its own, `…-2`, `…-profiles`, so that leaving it is a `goto`. Verdicts of
+/// policy chains: ingress Allow accepts at once. Egress Allow sets a bit of the mark and returns, since the packet may have a second
+/// workload's ingress policy before it: the group then returns to the frame. (To `goto` that check from every egress rule would spare the
+/// bit, but the kernel checks a new rule by walking every path through the table, and those would multiply.)
+
+import HostPlans
+import Resources
+import Rulesets
+
+struct PolicyGroup: Hashable {
+  var direction: Direction
+  var tiers: [TierPlan]
+  var profiles: [String]
+
+  init(_ endpoint: EndpointPlan, _ direction: Direction) {
+    self.direction = direction
+    tiers = direction == .ingress ? endpoint.ingress : endpoint.egress
+    profiles = endpoint.profiles
+  }
+
+  /// From the content alone, so that a restart finds its own chains.
+  var name: String {
+    var text = "\(direction.word)\n"
+    for tier in tiers {
+      text += "tier \(tier.name) \(tier.defaultAction.rawValue)\n"
+      for policy in tier.policies { text += "\(policy)\n" }
+    }
+    for profile in profiles { text += "profile \(profile)\n" }
+    return "\(direction.word)-\(KernelNames.digest(text))"
+  }
+
+  var policies: Set<ResourceKey> { Set(tiers.flatMap(\.policies) + profiles.map { ResourceKey(.profile, name: $0) }) }
+
+  var explanation: String {
+    let parts = tiers.map { "tier \($0.name): \($0.policies.map(\.qualifiedName).joined(separator: " "))" } + ["profiles: \(profiles.joined(separator: " "))"]
+    return parts.joined(separator: "; ")
+  }
+
+  /// What a group must know of a policy's rules.
+  struct Traits: Equatable {
+    var allows: Bool
+    var passes: Bool
+  }
+
+  /// The chains by name; the first is `name`. `traits` answers nil for a policy that does not exist.
+  func chains(_ traits: (ResourceKey) -> Traits?) -> [String: Chain] {
+    var result: [String: Chain] = [:]
+    var chainName = name
+    for (index, tier) in tiers.enumerated() {
+      let passes = tier.policies.contains { traits($0)?.passes ?? false }
+      let next = index + 1 < tiers.count ? "\(name)-\(index + 2)" : "\(name)-profiles"
+      var rules: [ChainRule] = []
+      if passes { rules.append(ChainRule(.clearMarkBits(KernelNames.passMark))) }
+      for policy in tier.policies { rules += consult(policy, traits, passTo: next) }
+      switch tier.defaultAction {
+      case .deny: rules.append(ChainRule(.counter, .drop, comment: "tier \(tier.name): no policy decides, deny"))
+      case .pass: rules.append(ChainRule(.counter, .goto(next), comment: "tier \(tier.name): no policy decides, pass"))
+      }
+      result[chainName] = Chain(comment: explanation, rules)
+      guard passes || tier.defaultAction == .pass else { return result }
+      chainName = next
+    }
+    var rules = profiles.flatMap { consult(ResourceKey(.profile, name: $0), traits, passTo: nil) }
+    rules.append(ChainRule(.counter, .drop, comment: "no profile allows, deny"))
+    result[chainName] = Chain(comment: explanation, rules)
+    return result
+  }
+
+  private func consult(_ policy: ResourceKey, _ traits: (ResourceKey) -> Traits?, passTo next: String?) -> [ChainRule] {
+    guard let found = traits(policy) else { return [ChainRule(.counter, .drop, comment: "\(policy) is missing, deny")] }
+    var rules = [ChainRule(.jump(KernelNames.policy(policy, direction)))]
+    if direction == .egress, found.allows { rules.append(ChainRule(.markBitsSet(KernelNames.acceptMark), .return)) }
+    if let next, found.passes { rules.append(ChainRule(.markBitsSet(KernelNames.passMark), .goto(next))) }
+    return rules
+  }
+}

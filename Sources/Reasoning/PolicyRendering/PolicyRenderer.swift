@@ -1,0 +1,364 @@
+/// From the plan of a host to the ruleset of its kernel, change by change.
+///
+/// A packet's walk (all in the table `inet margay`; the chains' names are those of `nft list ruleset`):
+///
+///     prerouting -300  source-check ─► workload-source     a workload's packet has one of its addresses, or is dropped
+///     forward       0  forward ─► workload-forward         interface known? ─► established? accept ─►
+///                        from-workload  ─vmap─► egress-…  ─► policy-out-…, profile-out-…    returns if allowed
+///                        to-workload    ─vmap─► ingress-… ─► policy-in-…, profile-in-…      accepts if allowed
+///     input         0  input ─► workload-to-host           established? neighbour discovery? from-workload, DefaultEndpointToHostAction
+///     output        0  output                              to known workloads everything, to unknown interfaces of ours nothing
+///
+/// What does not come from or go to an interface with one of our prefixes is not policed. "Accept" ends the walk in this table only;
+/// other tables still have their say. An endpoint is elements of maps and sets; endpoints with the same policies share chains.
+///
+/// Fragments: connection tracking, which the rules above switch on, reassembles at priority -400, before the first of our chains; no
+/// rule ever sees a packet without its ports. Extension headers are skipped by the kernel's search for the transport header.
+
+import Addresses
+import HostPlans
+import Resources
+import Rulesets
+
+public struct PolicyRenderer: Sendable {
+  private struct ChainKey: Hashable {
+    var policy: ResourceKey
+    var direction: Direction
+  }
+  private struct RenderedPolicy {
+    var sets: [String: SetSource]
+    var setIDs: Set<IPSetID>
+  }
+  private struct GroupState {
+    var group: PolicyGroup
+    var users: Int
+    var chains: Set<String> = []
+  }
+  private struct Interface {
+    var endpoint: EndpointPlan
+    var elements: Set<Placed>
+    var groups: [PolicyGroup]
+  }
+  private struct Placed: Hashable {
+    var set: String
+    var element: SetElement
+  }
+  private struct SetUse {
+    var source: SetSource
+    var users: Int
+  }
+
+  private var settings = HostSettings()
+  private var sets: [IPSetID: AddressSet] = [:]
+  private var policies: [ResourceKey: PolicyPlan] = [:]
+  private var endpoints: [ResourceKey: EndpointPlan] = [:]
+  private var endpointsByInterface: [String: Set<ResourceKey>] = [:]
+
+  // What follows from it and is in the ruleset.
+  private var base: BaseRuleset?
+  private var interfaces: [String: Interface] = [:]
+  private var groups: [String: GroupState] = [:]
+  private var groupsByPolicy: [ChainKey: Set<String>] = [:]
+  private var rendered: [ChainKey: RenderedPolicy] = [:]
+  private var policiesBySet: [IPSetID: Set<ChainKey>] = [:]
+  private var setUses: [String: SetUse] = [:]
+  private var chains: [String: Chain] = [:]
+
+  // What is to be looked at again before the next delta is complete.
+  private var dirtyInterfaces: Set<String> = []
+  private var dirtyGroups: Set<String> = []
+  private var dirtyPolicies: Set<ChainKey> = []
+  private var setsBefore: [String: Bool] = [:]
+  private var delta = RulesetDelta()
+
+  private let logPrefix: String
+
+  /// `logPrefix` begins the kernel's log line of a rule with the action Log.
+  public init(logPrefix: String = "calico-packet: ") { self.logPrefix = logPrefix }
+
+  /// Takes a batch in, and answers with what becomes different in the ruleset; the first answer holds the frame as well.
+  ///
+  /// The ruleset is a function of the plan reached, not of the changes that led there.
+  public mutating func apply(_ changes: [HostPlanChange]) -> RulesetDelta {
+    if base == nil { renderBase() }
+    for change in changes { take(change) }
+    for name in dirtyInterfaces { resolve(interface: name) }
+    dirtyInterfaces = []
+    for key in dirtyPolicies { render(policy: key) }
+    dirtyPolicies = []
+    for name in dirtyGroups { render(group: name) }
+    dirtyGroups = []
+    finishSets()
+    defer { delta = RulesetDelta() }
+    return delta
+  }
+
+  // MARK: Taking changes in
+
+  private mutating func take(_ change: HostPlanChange) {
+    switch change {
+    case .settings(let new): take(settings: new)
+    case .ipSet(let id, let plan): take(set: id, plan)
+    case .ipSetMembers(let id, let added, let removed): take(members: id, added: added, removed: removed)
+    case .ipSetRemoved(let id):
+      forget(set: id)
+      dirtyPolicies.formUnion(policiesBySet[id] ?? [])
+    case .policy(let key, let plan):
+      guard policies[key] != plan else { return }
+      let old = policies.updateValue(plan, forKey: key)
+      mark(policy: key, old, plan)
+    case .policyRemoved(let key): mark(policy: key, policies.removeValue(forKey: key), nil)
+    case .endpoint(let key, let plan):
+      if let old = endpoints.updateValue(plan, forKey: key) { leave(old.interfaceName, key) }
+      endpointsByInterface[plan.interfaceName, default: []].insert(key)
+      dirtyInterfaces.insert(plan.interfaceName)
+    case .endpointRemoved(let key): if let old = endpoints.removeValue(forKey: key) { leave(old.interfaceName, key) }
+    case .route, .routeRemoved: break
+    }
+  }
+
+  private mutating func leave(_ interface: String, _ key: ResourceKey) {
+    endpointsByInterface[interface]?.remove(key)
+    if endpointsByInterface[interface]?.isEmpty ?? false { endpointsByInterface[interface] = nil }
+    dirtyInterfaces.insert(interface)
+  }
+
+  private mutating func mark(policy key: ResourceKey, _ old: PolicyPlan?, _ new: PolicyPlan?) {
+    for direction in Direction.allCases {
+      let chain = ChainKey(policy: key, direction: direction)
+      guard let users = groupsByPolicy[chain] else { continue }
+      if old?.rules(direction) != new?.rules(direction) { dirtyPolicies.insert(chain) }
+      if old?.traits(direction) != new?.traits(direction) { dirtyGroups.formUnion(users) }
+    }
+  }
+
+  private mutating func take(settings new: HostSettings) {
+    guard new != settings else { return }
+    let familiesChange = new.ipv6 != settings.ipv6
+    settings = new
+    renderBase()
+    guard familiesChange else { return }
+    dirtyPolicies.formUnion(groupsByPolicy.keys)
+    dirtyInterfaces.formUnion(endpointsByInterface.keys)
+  }
+
+  private mutating func take(set id: IPSetID, _ plan: IPSetPlan) {
+    if let old = sets[id], old.content == plan.content, old.explanation == plan.explanation {
+      let members = old.members
+      take(members: id, added: plan.members.subtracting(members), removed: members.subtracting(plan.members))
+    } else {
+      forget(set: id)
+      let new = AddressSet(plan)
+      sets[id] = new
+      for (name, use) in setUses where use.source.id == id {
+        for element in new.elements(of: use.source) { delta.add(element, to: name) }
+      }
+      dirtyPolicies.formUnion(policiesBySet[id] ?? [])
+    }
+  }
+
+  private mutating func forget(set id: IPSetID) {
+    guard let old = sets.removeValue(forKey: id) else { return }
+    for (name, use) in setUses where use.source.id == id {
+      for element in old.elements(of: use.source) { delta.remove(element, from: name) }
+    }
+  }
+
+  private mutating func take(members id: IPSetID, added: Set<IPSetMember>, removed: Set<IPSetMember>) {
+    guard var set = sets.removeValue(forKey: id) else { preconditionFailure("members of \(id) arrive after the set itself") }
+    let hadNets = IPFamily.allCases.map { set.hasNets($0) }
+    for member in removed { if let change = set.remove(member, id) { take(change) } }
+    for member in added { if let change = set.insert(member, id) { take(change) } }
+    if hadNets != IPFamily.allCases.map({ set.hasNets($0) }) { dirtyPolicies.formUnion(policiesBySet[id] ?? []) }
+    sets[id] = set
+  }
+  private mutating func take(_ change: AddressSet.Change) {
+    guard let name = change.source.name, setUses[name] != nil else { return }
+    for element in change.removed { delta.remove(element, from: name) }
+    for element in change.added { delta.add(element, to: name) }
+  }
+
+  // MARK: Endpoints
+
+  /// Makes the interface's elements what its endpoint wants. Two endpoints may name one interface while one replaces the other: the
+  /// first by key has it.
+  private mutating func resolve(interface name: String) {
+    let owner = endpointsByInterface[name]?.min()
+    let endpoint = owner.flatMap { endpoints[$0] }
+    let old = interfaces[name]
+    let groups = endpoint.map { plan in Direction.allCases.map { PolicyGroup(plan, $0) } } ?? []
+    for group in groups { retain(group) }
+    for group in old?.groups ?? [] { release(group) }
+    let elements = endpoint.map { placed($0, groups) } ?? []
+    let before = old?.elements ?? []
+    for item in before.subtracting(elements) where base?.sets[item.set] != nil { delta.remove(item.element, from: item.set) }
+    for item in elements.subtracting(before) { delta.add(item.element, to: item.set) }
+    // A name that no interface can have gives no elements: nothing to police, and nothing that could pass.
+    interfaces[name] = endpoint.map { Interface(endpoint: $0, elements: elements, groups: groups) }
+  }
+
+  private func placed(_ endpoint: EndpointPlan, _ groups: [PolicyGroup]) -> Set<Placed> {
+    guard let name = KeyOctets.interfaceName(endpoint.interfaceName) else { return [] }
+    var result: Set<Placed> = [Placed(set: KernelNames.workloads, element: SetElement(name))]
+    for group in groups {
+      let verdict = SetElement(name, data: .verdict(.goto(group.name)))
+      result.insert(Placed(set: KernelNames.dispatch(group.direction), element: verdict))
+    }
+    let families: [IPFamily] = settings.ipv6 ? [.v4, .v6] : [.v4]
+    for address in endpoint.addresses where families.contains(address.family) {
+      if let mac = endpoint.mac {
+        let key = KeyOctets.concatenated(name, mac.octets, address.octets)
+        result.insert(Placed(set: KernelNames.sourceWithMAC(address.family), element: SetElement(key)))
+      } else {
+        let key = KeyOctets.concatenated(name, address.octets)
+        result.insert(Placed(set: KernelNames.source(address.family), element: SetElement(key)))
+      }
+    }
+    for family in families {
+      for prefix in PrefixCover(endpoint.allowedSources.filter { $0.family == family }).outermost {
+        let first = KeyOctets.concatenated(name, prefix.address.octets)
+        let last = KeyOctets.concatenated(name, KeyOctets.last(of: prefix))
+        result.insert(Placed(set: KernelNames.sourceNets(family), element: SetElement(first, last: last)))
+      }
+    }
+    return result
+  }
+
+  private mutating func retain(_ group: PolicyGroup) {
+    let name = group.name
+    groups[name, default: GroupState(group: group, users: 0)].users += 1
+    guard groups[name]!.users == 1 else { return }
+    dirtyGroups.insert(name)
+    for policy in group.policies {
+      let key = ChainKey(policy: policy, direction: group.direction)
+      if groupsByPolicy[key] == nil { dirtyPolicies.insert(key) }
+      groupsByPolicy[key, default: []].insert(name)
+    }
+  }
+  private mutating func release(_ group: PolicyGroup) {
+    let name = group.name
+    groups[name]!.users -= 1
+    guard groups[name]!.users == 0 else { return }
+    dirtyGroups.insert(name)
+    for policy in group.policies {
+      let key = ChainKey(policy: policy, direction: group.direction)
+      groupsByPolicy[key]!.remove(name)
+      if groupsByPolicy[key]!.isEmpty {
+        groupsByPolicy[key] = nil
+        dirtyPolicies.insert(key)
+      }
+    }
+  }
+
+  private mutating func render(group name: String) {
+    guard let state = groups[name] else { return }
+    var wanted: [String: Chain] = [:]
+    if state.users > 0 {
+      wanted = state.group.chains { policies[$0]?.traits(state.group.direction) }
+      groups[name]!.chains = Set(wanted.keys)
+    } else {
+      groups[name] = nil
+    }
+    for chain in state.chains where wanted[chain] == nil { set(chain: chain, nil) }
+    for (name, chain) in wanted { set(chain: name, chain) }
+  }
+
+  // MARK: Policies
+
+  private mutating func render(policy key: ChainKey) {
+    let name = KernelNames.policy(key.policy, key.direction)
+    let old = rendered.removeValue(forKey: key)
+    var new: RenderedPolicy?
+    if groupsByPolicy[key] != nil, let plan = policies[key.policy] {
+      var rules: [ChainRule] = []
+      var rendering = RenderedPolicy(sets: [:], setIDs: [])
+      for (index, rule) in plan.rules(key.direction).enumerated() {
+        var comment = "\(key.policy) \(key.direction.word) rule \(index + 1)"
+        for (word, text) in rule.annotations.sorted(by: { $0.key < $1.key }) { comment += " \(word)=\(text)" }
+        let one = RuleRendering(rule, key.direction, comment: comment, logPrefix: logPrefix, in: self)
+        rules += one.rules
+        rendering.sets.merge(one.sets) { first, _ in first }
+        rendering.setIDs.formUnion(one.setIDs)
+      }
+      set(chain: name, Chain(rules))
+      new = rendering
+    } else {
+      set(chain: name, nil)
+    }
+    for (name, source) in new?.sets ?? [:] { use(name, source) }
+    for name in (old?.sets ?? [:]).keys { unuse(name) }
+    for id in old?.setIDs ?? [] { policiesBySet[id]?.remove(key) }
+    for id in new?.setIDs ?? [] { policiesBySet[id, default: []].insert(key) }
+    for id in old?.setIDs ?? [] where policiesBySet[id]?.isEmpty ?? false { policiesBySet[id] = nil }
+    rendered[key] = new
+  }
+
+  private mutating func use(_ name: String, _ source: SetSource) {
+    if setUses[name] == nil, setsBefore[name] == nil { setsBefore[name] = false }
+    setUses[name, default: SetUse(source: source, users: 0)].users += 1
+  }
+  private mutating func unuse(_ name: String) {
+    setUses[name]!.users -= 1
+    guard setUses[name]!.users == 0 else { return }
+    setUses[name] = nil
+    if setsBefore[name] == nil { setsBefore[name] = true }
+  }
+
+  /// Sets come and go with the rules that look into them.
+  private mutating func finishSets() {
+    for (name, existed) in setsBefore {
+      switch (existed, setUses[name]) {
+      case (false, let use?):
+        let set = use.source.id.flatMap { sets[$0] }
+        delta.sets[name] = use.source.spec(set?.explanation ?? "")
+        if case .literal(let spec, _) = use.source { delta.sets[name] = spec }
+        let elements = if case .literal(_, let elements) = use.source { elements } else { set?.elements(of: use.source) ?? [] }
+        delta.elements[name] = elements.isEmpty ? nil : RulesetDelta.Elements(added: elements)
+      case (true, nil):
+        delta.sets[name] = .some(nil)
+        delta.elements[name] = nil
+      default: break
+      }
+    }
+    setsBefore = [:]
+    delta.elements = delta.elements.filter { !$0.value.isEmpty }
+  }
+
+  // MARK: The frame
+
+  private mutating func renderBase() {
+    let new = BaseRuleset(settings)
+    let old = base
+    for (name, chain) in new.chains { set(chain: name, chain) }
+    for (name, _) in old?.sets ?? [:] where new.sets[name] == nil {
+      delta.sets[name] = .some(nil)
+      delta.elements[name] = nil
+    }
+    for (name, spec) in new.sets where old?.sets[name] == nil {
+      delta.sets[name] = spec
+      for element in new.elements[name] ?? [] { delta.add(element, to: name) }
+    }
+    base = new
+  }
+
+  private mutating func set(chain name: String, _ chain: Chain?) {
+    guard chains[name] != chain else { return }
+    chains[name] = chain
+    delta.chains[name] = .some(chain)
+  }
+}
+
+extension PolicyRenderer: RenderingContext {
+  var usesIPv6: Bool { settings.ipv6 }
+  func content(of set: IPSetID) -> IPSetPlan.Content? { sets[set]?.content }
+  func hasNets(_ set: IPSetID, _ family: IPFamily) -> Bool { sets[set]?.hasNets(family) ?? false }
+}
+
+extension PolicyPlan {
+  func rules(_ direction: Direction) -> [RulePlan] { direction == .ingress ? ingress : egress }
+  /// A rule with a fault denies, whatever its action.
+  func traits(_ direction: Direction) -> PolicyGroup.Traits {
+    let actions = Set(rules(direction).filter { $0.fault == nil }.map(\.action))
+    return PolicyGroup.Traits(allows: actions.contains(.allow), passes: actions.contains(.pass))
+  }
+}
