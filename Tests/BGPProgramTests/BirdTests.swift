@@ -145,7 +145,8 @@ struct MeshTests {
     for number in 1...2 {
       let node = try sandbox.namespace("node")
       try sandbox.connect(
-        node, "eth0", ["172.30.\(number).2/24", "fd30:\(number)::2/64"], router, "to\(number)", ["172.30.\(number).1/24", "fd30:\(number)::1/64"])
+        node, "eth0", ["172.30.\(number).2/24", "fd30:\(number)::2/64"],
+        router, "to\(number)", ["172.30.\(number).1/24", "fd30:\(number)::1/64"])
       try sandbox.ip(node, "route", "add", "default", "via", "172.30.\(number).1")
       try sandbox.ip(node, "-6", "route", "add", "default", "via", "fd30:\(number)::1")
       try sandbox.ip(node, "route", "add", "blackhole", "10.65.\(number).0/26", "proto", "80")
@@ -156,7 +157,9 @@ struct MeshTests {
     var resources = BGPResources()
     for number in 1...2 {
       resources.nodes["node\(number)"] = .init(
-        spec: .init(bgp: .init(ipv4Address: InterfaceAddress("172.30.\(number).2/24")!, ipv6Address: InterfaceAddress("fd30:\(number)::2/64")!)))
+        spec: .init(
+          bgp: .init(
+            ipv4Address: InterfaceAddress("172.30.\(number).2/24")!, ipv6Address: InterfaceAddress("fd30:\(number)::2/64")!)))
     }
     resources.pools["four"] = .init(cidr: IPPrefix("10.65.0.0/16")!)
     resources.pools["six"] = .init(cidr: IPPrefix("fd00:65::/32")!)
@@ -166,7 +169,8 @@ struct MeshTests {
 
     func learned(_ index: Int, _ family: String) throws -> String { try sandbox.ip(nodes[index], family, "route", "show", "proto", "81") }
     #expect(try eventually(within: .seconds(15)) {
-      try learned(0, "-4").contains("10.65.2.0/26 via 172.30.1.1 dev eth0") && learned(1, "-4").contains("10.65.1.0/26 via 172.30.2.1 dev eth0")
+      try learned(0, "-4").contains("10.65.2.0/26 via 172.30.1.1 dev eth0")
+        && learned(1, "-4").contains("10.65.1.0/26 via 172.30.2.1 dev eth0")
         && learned(0, "-6").contains("fd00:65:2::/122 via fd30:1::1 dev eth0")
         && learned(1, "-6").contains("fd00:65:1::/122 via fd30:2::1 dev eth0")
     }, "\(speakers[0].status.text(pretty: true))")

@@ -67,7 +67,9 @@ struct ProgramTests {
       return sessions.count == 2 && sessions.allSatisfy { $0["state"]?.string == "Established" }
     })
     let routes = try #require(status(directory)?["routes"]?.array)
-    #expect(routes.contains { $0["prefix"]?.string == "10.99.0.0/16" && $0["from"]?.string == "Global_172_30_1_1" && $0["installed"]?.bool == true })
+    #expect(routes.contains {
+      $0["prefix"]?.string == "10.99.0.0/16" && $0["from"]?.string == "Global_172_30_1_1" && $0["installed"]?.bool == true
+    })
     #expect(routes.contains { $0["prefix"]?.string == "10.65.1.0/26" && $0["from"]?.string == "local" && $0["best"]?.bool == true })
 
     // A document that cannot be read leaves the last good one in force; a good one is followed.

@@ -17,7 +17,9 @@ final class RunningSpeaker: @unchecked Sendable {
   private let mailbox: EventLoop.Mailbox
   private let ended = Latch<Bool>()
 
-  init(in namespace: NetworkNamespace, wasRunning: Bool = false, options change: @Sendable (inout Speaker.Options) -> Void = { _ in }) throws {
+  init(
+    in namespace: NetworkNamespace, wasRunning: Bool = false, options change: @Sendable (inout Speaker.Options) -> Void = { _ in }
+  ) throws {
     let started = Latch<Result<EventLoop.Mailbox, any Error>>()
     let box = Box()
     let ended = self.ended

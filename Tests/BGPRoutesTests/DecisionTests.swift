@@ -24,12 +24,16 @@ struct DecisionTests {
       $0.localPreference = 200
       $0.asPath = [1, 2, 3].path
     }),
-    Rung(name: "shorter path, in spite of a worse origin", reason: "shorter AS path", winner: { $0.origin = .incomplete }, loser: { $0.asPath = [1].path }),
+    Rung(name: "shorter path, in spite of a worse origin", reason: "shorter AS path", winner: {
+      $0.origin = .incomplete
+    }, loser: { $0.asPath = [1].path }),
     Rung(name: "a set counts one", reason: "lower origin", winner: { $0.asPath = [7].path }, loser: {
       $0.asPath = ASPath(segments: [.init(.set, [1, 2, 3])])
       $0.origin = .egp
     }),
-    Rung(name: "lower origin, in spite of a higher MED", reason: "lower origin", winner: { $0.multiExitDiscriminator = 9 }, loser: { $0.origin = .egp }),
+    Rung(name: "lower origin, in spite of a higher MED", reason: "lower origin", winner: {
+      $0.multiExitDiscriminator = 9
+    }, loser: { $0.origin = .egp }),
     Rung(name: "lower MED of the same neighbour", reason: "lower MED from the same neighbour AS", winner: {
       $0.asPath = [7].path
       $0.multiExitDiscriminator = 1
@@ -43,7 +47,9 @@ struct DecisionTests {
     }, loser: { $0.asPath = [65002].path }, winnerAS: 65001),
     Rung(name: "lower interior cost", reason: "lower interior cost", loserCost: 10),
     Rung(name: "lower router identifier", reason: "lower router or originator identifier", winnerID: "9.9.9.9"),
-    Rung(name: "the originator stands for the router", reason: "lower router or originator identifier", winner: { $0.originatorID = routerID("1.1.1.1") }),
+    Rung(name: "the originator stands for the router", reason: "lower router or originator identifier", winner: {
+      $0.originatorID = routerID("1.1.1.1")
+    }),
     Rung(name: "shorter cluster list", reason: "shorter cluster list", winner: { $0.originatorID = routerID("1.1.1.1") }, loser: {
       $0.originatorID = routerID("1.1.1.1")
       $0.clusterList = [routerID("3.3.3.3")]

@@ -31,7 +31,8 @@ struct ExportTests {
   @Test("Between internal peers the next hop of an external route stays, unless ours is asked for")
   func internalNextHop() {
     var bench = Bench()
-    bench(.peerUp(PeerID(1), peer(1, as: 65001)), .peerUp(PeerID(2), peer(2)), .peerUp(PeerID(3), peer(3) { $0.nextHopMode = .ownAddress }))
+    bench(.peerUp(PeerID(1), peer(1, as: 65001)), .peerUp(PeerID(2), peer(2)))
+    bench(.peerUp(PeerID(3), peer(3) { $0.nextHopMode = .ownAddress }))
     bench(.update(PeerID(1), announce([block], via: "192.0.2.1", path: [65001])))
     #expect(bench.heard[PeerID(2)]![prefix(block)]?.nextHop.address == address("192.0.2.1"))
     #expect(bench.heard[PeerID(3)]![prefix(block)]?.nextHop.address == address("192.0.2.254"))
@@ -151,7 +152,8 @@ struct ExportTests {
   func join() {
     var bench = Bench(clusterID: routerID("0.0.0.9"))
     bench(.peerUp(PeerID(1), peer(1, client: true)))
-    bench(.update(PeerID(1), announce((0..<3000).map { "10.\($0 / 256).\($0 % 256).0/24" }, via: "192.0.2.1")), .originate(prefix("10.99.0.0/16")))
+    let prefixes = (0..<3000).map { "10.\($0 / 256).\($0 % 256).0/24" }
+    bench(.update(PeerID(1), announce(prefixes, via: "192.0.2.1")), .originate(prefix("10.99.0.0/16")))
     bench(.peerUp(PeerID(2), peer(2, client: true)))
     #expect(bench.heard[PeerID(2)]!.count == 3001)
     #expect(bench.ended[PeerID(2)] == [.v4])

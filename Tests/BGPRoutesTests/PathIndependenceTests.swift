@@ -102,7 +102,9 @@ struct PathIndependenceTests {
         if !neighbour.isExternal {
           attributes.localPreference = Bool.random(using: &random) ? 100 : 200
           if Int.random(in: 0..<6, using: &random) == 0 { attributes.clusterList = [cluster] }
-          if Int.random(in: 0..<4, using: &random) == 0 { attributes.originatorID = routerID("10.0.0.\(Int.random(in: 1...6, using: &random))") }
+          if Int.random(in: 0..<4, using: &random) == 0 {
+            attributes.originatorID = routerID("10.0.0.\(Int.random(in: 1...6, using: &random))")
+          }
         }
         var batch = [destination]
         if Bool.random(using: &random) { batch.append(prefixes.randomElement(using: &random)!) }

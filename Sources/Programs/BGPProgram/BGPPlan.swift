@@ -51,7 +51,9 @@ public struct SessionPlan: Hashable, Sendable {
   public var ttlSecurityHops: UInt8?
   public var restartTime: Duration = .seconds(120)
 
-  public init(name: String, kind: Kind, peer: IPAddress, port: UInt16 = 179, peerAS: ASNumber, localAS: ASNumber, localAddress: IPAddress?) {
+  public init(
+    name: String, kind: Kind, peer: IPAddress, port: UInt16 = 179, peerAS: ASNumber, localAS: ASNumber, localAddress: IPAddress?
+  ) {
     self.name = name
     self.kind = kind
     self.peer = peer

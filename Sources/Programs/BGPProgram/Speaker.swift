@@ -132,7 +132,8 @@ public final class Speaker {
         let peer = Peer(id, session, speaker: self)
         peers[name] = peer
         peersByID[id] = peer
-        log.notice("session \(name) with \(session.peer) AS \(session.peerAS), \(session.kind.rawValue)\(session.isPassive ? ", passive" : "")")
+        let how = session.isPassive ? "\(session.kind.rawValue), passive" : session.kind.rawValue
+        log.notice("session \(name) with \(session.peer) AS \(session.peerAS), \(how)")
         peer.start()
       }
     }

@@ -418,7 +418,8 @@ public struct RoutingTable: Sendable {
 
   /// True if `flush` may have something to say.
   public var needsFlush: Bool {
-    !dirty.isEmpty || groups.contains { !$0.joining.isEmpty } || !holdsEndOfRIB && peers.values.contains { $0.isUp && !$0.owesEndOfRIB.isEmpty }
+    !dirty.isEmpty || groups.contains { !$0.joining.isEmpty }
+      || !holdsEndOfRIB && peers.values.contains { $0.isUp && !$0.owesEndOfRIB.isEmpty }
   }
 
   public mutating func flush() -> [Output] {
