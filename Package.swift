@@ -85,13 +85,13 @@ let package = Package(
     ]),
     module("Programs", "FelixProgram", [
       "Calculation", "PolicyRendering", "RulesetDriver", "RouteDriver", "LinkDriver", "NetlinkEdge", "NetlinkMessages", "Rulesets", "Sockets",
-      "Datastore", "Documents", "JSON", "Resources", "HostPlans", "Addresses", "Names", "CNIServer", log,
+      "Datastore", "AddressAssignment", "Documents", "JSON", "Resources", "HostPlans", "Addresses", "Names", "CNIServer", log,
     ]),
     module("Programs", "BGPProgram", [
       "BGPMessages", "BGPSessions", "BGPRoutes", "BGPTransport", "NetlinkEdge", "NetlinkMessages", "Sockets", "RouteDriver", "Datastore", "JSON",
       "Resources", "Selectors", "Addresses", "Deltas", log,
     ]),
-    module("Programs", "NodeProgram", ["CLinux", "Sockets", "NetlinkEdge", "Datastore", "Resources", "Addresses", "JSON", log]),
+    module("Programs", "NodeProgram", ["CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "Resources", "Addresses", "JSON", log]),
     module("Programs", "LabProgram", [
       "CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "Documents", "JSON", "Resources", "PolicyOracle", "Addresses", "Names",
       "CNIMessages", "Tables", log,

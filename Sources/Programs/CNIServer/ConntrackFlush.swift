@@ -5,16 +5,16 @@
 /// (262,144 buckets: 10 ms of CPU). Hence: no walk when the namespace tracks nothing, one walk for both families while its flows are few,
 /// and one walk for all addresses that came while the walk before was under way.
 
-import Addresses
+public import Addresses
 import Glibc
-import NetlinkEdge
+public import NetlinkEdge
 import NetlinkMessages
 import Octets
 import Sockets
 import Synchronization
 
 /// Shares walks among those who wait.
-final class FlowMemory: Sendable {
+public final class FlowMemory: Sendable {
   private struct State {
     var pending: [IPAddress] = []
     var waiting: [CheckedContinuation<Void, any Error>] = []
@@ -24,10 +24,10 @@ final class FlowMemory: Sendable {
   private let namespace: NetworkNamespace?
 
   /// The connection tracking of one namespace; nil is the process's.
-  init(namespace: NetworkNamespace?) { self.namespace = namespace }
+  public init(namespace: NetworkNamespace?) { self.namespace = namespace }
 
   /// Returns when no flow of `addresses` is remembered. Call when no packet of theirs can pass any more.
-  func forget(_ addresses: [IPAddress]) async throws {
+  public func forget(_ addresses: [IPAddress]) async throws {
     guard !addresses.isEmpty else { return }
     try await withCheckedThrowingContinuation { continuation in
       let starts = state.withLock { state in

@@ -1,0 +1,126 @@
+/// The daemons' roles: node (the supervisor), felix, bgp.
+import Addresses
+import ArgumentParser
+import Datastore
+import BGPProgram
+import FelixProgram
+import Glibc
+import JSON
+import LabProgram
+import Logging
+import NodeProgram
+import Sockets
+import Tables
+
+struct DaemonOptions: ParsableArguments {
+  @Option(name: .long, help: "This node's name; the host's name without it.") var name: String?
+  @Option(name: .long, help: "Where sockets and process ids live.") var runDir = "/run/margay"
+  @Option(name: .long, help: "What must survive a restart.") var stateDir = "/var/lib/margay"
+  @Option(name: .long, help: "trace, debug, info, notice, warning, error or critical.") var logLevel = "info"
+
+  var nodeName: String {
+    if let name { return name }
+    var buffer = [CChar](repeating: 0, count: 256)
+    guard unsafe gethostname(&buffer, 255) == 0 else { return "localhost" }
+    return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+
+  func requireRoot(_ role: String) throws {
+    guard geteuid() == 0 else { throw CommandProblem("margay \(role) programs the kernel's network, which needs root") }
+  }
+}
+
+struct NodeCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "node", abstract: "Run this host's daemons, or ask them how they are.", subcommands: [Run.self, Status.self],
+    defaultSubcommand: Run.self)
+
+  struct Run: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Run felix and bgp of this host, and restart what crashes.")
+    @OptionGroup var daemon: DaemonOptions
+    @OptionGroup var store: DatastoreOptions
+    @Option(name: .long, help: "This node's IPv4 address with the length of its subnet; detected without it.") var ipv4: String?
+    @Option(name: .long, help: "This node's IPv6 address with the length of its subnet; detected without it.") var ipv6: String?
+    @Option(name: .long, help: "This node's AS number, when its Node object has none.") var asNumber: UInt32?
+
+    func run() async throws {
+      try daemon.requireRoot("node")
+      try bootstrapLogging("node", level: daemon.logLevel)
+      func address(_ text: String?, _ family: IPFamily, _ option: String) throws -> InterfaceAddress? {
+        guard let text else { return nil }
+        guard let address = InterfaceAddress(text), address.address.family == family else {
+          throw CommandProblem("\(option) \(text): not an \(family) address with a prefix length, like \(family == .v4 ? "172.30.1.2/24" : "fd30::2/64")")
+        }
+        return address
+      }
+      let startup = NodeStartup(
+        name: daemon.nodeName, ipv4: try address(ipv4, .v4, "--ipv4"), ipv6: try address(ipv6, .v6, "--ipv6"), asNumber: asNumber)
+      let datastore = try store.open()
+      _ = try await startup.run(datastore)
+      await datastore.close()
+      let common = [
+        "--name", daemon.nodeName, "--datastore", store.text ?? "", "--run-dir", daemon.runDir, "--state-dir", daemon.stateDir,
+        "--log-level", daemon.logLevel,
+      ]
+      let supervisor = try Supervisor(
+        executable: executablePath(),
+        children: [
+          SupervisedChild(name: "felix", arguments: ["felix"] + common), SupervisedChild(name: "bgp", arguments: ["bgp"] + common),
+        ],
+        runDirectory: daemon.runDir, log: Logger(label: "node"))
+      try supervisor.run()
+    }
+  }
+
+  struct Status: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Felix, endpoints, BGP sessions and routes of this host.")
+    @Option(name: .long, help: "Where the daemons' sockets live.") var runDir = "/run/margay"
+    @Flag(name: .long, help: "Both daemons' status documents as JSON.") var json = false
+
+    func run() throws {
+      let felix = StatusReader.read("\(runDir)/felix.sock")
+      let bgp = StatusReader.read("\(runDir)/bgp.sock")
+      if json {
+        write((["felix": felix ?? nil, "bgp": bgp ?? nil] as JSONValue).text(pretty: true) + "\n")
+      } else {
+        let palette = palette()
+        for (name, document) in [("felix", felix), ("bgp", bgp)] {
+          write("\(palette(name, .bold)): \(document == nil ? palette("does not answer", .red) : palette("running", .green))\n")
+          for problem in document?["problems"]?.array ?? [] { write("  \(palette("problem", .yellow)): \(problem.string ?? "")\n") }
+        }
+        write("\n" + LabReport.endpoints([("", felix)]).text(palette) + "\n")
+        write(LabReport.sessions([("", bgp)]).text(palette) + "\n")
+        write(LabReport.routes([("", bgp)]).text(palette))
+      }
+      if felix == nil || bgp == nil { throw ExitCode(1) }
+    }
+  }
+}
+
+struct Felix: ParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "The agent alone; `margay node` starts it.")
+  @OptionGroup var daemon: DaemonOptions
+  @OptionGroup var store: DatastoreOptions
+
+  func run() throws {
+    try daemon.requireRoot("felix")
+    try bootstrapLogging("felix", level: daemon.logLevel)
+    try FelixProgram.run(
+      FelixOptions(node: daemon.nodeName, runDirectory: daemon.runDir, stateDirectory: daemon.stateDir), try store.open())
+  }
+}
+
+struct BGP: ParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "bgp", abstract: "The BGP speaker alone; `margay node` starts it.")
+  @OptionGroup var daemon: DaemonOptions
+  @OptionGroup var store: DatastoreOptions
+
+  func run() throws {
+    try daemon.requireRoot("bgp")
+    try bootstrapLogging("bgp", level: daemon.logLevel)
+    try BGPProgram.run(
+      BGPProgram.Options(
+        nodeName: daemon.nodeName, runDirectory: daemon.runDir, datastore: try store.open(), loop: try EventLoop(),
+        log: Logger(label: "bgp")))
+  }
+}

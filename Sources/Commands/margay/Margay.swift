@@ -1,0 +1,78 @@
+/// The command: every daemon's role and every question an operator may ask.
+import ArgumentParser
+import Datastore
+import DatastoreSQLite
+import Glibc
+import Logging
+import Sockets
+import Tables
+
+@main
+struct Margay: AsyncParsableCommand {
+  static let version = "0.1.0"
+  static let configuration = CommandConfiguration(
+    commandName: "margay",
+    abstract: "A pure layer-3 network for Kubernetes, OpenStack and bare hosts, compatible with Calico.",
+    version: version,
+    subcommands: [
+      Apply.self, Get.self, Delete.self, Validate.self, SelectorCommand.self, Lab.self, NodeCommand.self, Felix.self, BGP.self,
+    ])
+}
+
+/// Which datastore; the same words everywhere.
+struct DatastoreOptions: ParsableArguments {
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "The datastore: sqlite:PATH. Without it, the environment variable MARGAY_DATASTORE says.", valueName: "datastore"))
+  var datastore: String?
+
+  var text: String? { datastore ?? environment("MARGAY_DATASTORE") }
+
+  func open() throws -> any Datastore {
+    guard let text, !text.isEmpty else {
+      throw CommandProblem("no datastore is named; say --datastore sqlite:PATH or set MARGAY_DATASTORE")
+    }
+    guard text.hasPrefix("sqlite:"), text.count > 7 else {
+      throw CommandProblem("\"\(text)\" is no datastore that Margay knows; write sqlite:PATH")
+    }
+    do throws(DatastoreError) {
+      return try SQLiteDatastore(path: String(text.dropFirst(7)))
+    } catch {
+      throw CommandProblem("\(text): \(error)")
+    }
+  }
+}
+
+/// What a person reads when a command cannot do its work.
+struct CommandProblem: Error, CustomStringConvertible {
+  let description: String
+  init(_ description: String) { self.description = description }
+}
+
+func environment(_ name: String) -> String? { unsafe getenv(name).map { unsafe String(cString: $0) } }
+
+func palette() -> Palette {
+  Palette(coloured: isatty(1) == 1 && (environment("NO_COLOR") ?? "").isEmpty)
+}
+
+func write(_ text: String) { try? Files.write(Array(text.utf8), descriptor: 1, name: "standard output") }
+func writeError(_ text: String) { try? Files.write(Array(text.utf8), descriptor: 2, name: "standard error") }
+
+/// The path of this program, for starting itself in another role.
+func executablePath() -> String {
+  var buffer = [CChar](repeating: 0, count: 4097)
+  let count = unsafe readlink("/proc/self/exe", &buffer, 4096)
+  return count > 0 ? String(decoding: buffer.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self) : "margay"
+}
+
+func bootstrapLogging(_ role: String, level: String) throws {
+  guard let level = Logger.Level(rawValue: level) else {
+    throw CommandProblem("\"\(level)\" is no log level; one of \(Logger.Level.allCases.map(\.rawValue).joined(separator: ", "))")
+  }
+  LoggingSystem.bootstrap { label in
+    var handler = StreamLogHandler.standardError(label: label)
+    handler.logLevel = level
+    return handler
+  }
+}

@@ -1,0 +1,23 @@
+/// Calico's key paths for the API's objects.
+public import Resources
+import Names
+
+extension ResourceKey {
+  public static let root = "/calico/resources/v3/projectcalico.org/"
+  /// `/calico/resources/v3/projectcalico.org/<plural>/[<namespace>/]<name>`
+  public var path: String {
+    Self.prefix(of: kind, namespace: namespace) + KeyPart.escape(name)
+  }
+  /// Everything of one kind, or of one kind in one namespace.
+  public static func prefix(of kind: Kind, namespace: String? = nil) -> String {
+    root + kind.plural + "/" + (namespace.map { KeyPart.escape($0) + "/" } ?? "")
+  }
+  /// Nil for other keys, among them kinds that are not known here.
+  public init?(path: String) {
+    guard path.utf8.starts(with: Self.root.utf8) else { return nil }
+    let parts = path.dropFirst(Self.root.count).split(separator: "/", omittingEmptySubsequences: false)
+    guard let plural = parts.first, let kind = Self.kindsByPlural[String(plural)], parts.count == (kind.isNamespaced ? 3 : 2) else { return nil }
+    self.init(kind, namespace: kind.isNamespaced ? KeyPart.unescape(parts[1]) : nil, name: KeyPart.unescape(parts[parts.count - 1]))
+  }
+  private static let kindsByPlural = Dictionary(uniqueKeysWithValues: Kind.allCases.map { ($0.plural, $0) })
+}

@@ -1,0 +1,68 @@
+/// The CNI server's view of datastore and IPAM, over the real ones.
+import AddressAssignment
+import Addresses
+import CNIServer
+import Datastore
+import Resources
+
+struct StoredEndpoints: EndpointRecords {
+  let store: ResourceStore
+
+  func isReady() async throws -> Bool {
+    let stored = try await store.get(ResourceKey(.clusterInformation, name: "default"))
+    guard case .clusterInformation(let information) = stored?.resource.spec else { return false }
+    return information.datastoreReady ?? false
+  }
+  func endpoint(_ key: ResourceKey) async throws -> Resource? { try await store.get(key)?.resource }
+  func put(_ endpoint: Resource) async throws -> Resource {
+    var endpoint = endpoint
+    endpoint.metadata.resourceVersion = nil
+    return try await store.apply(endpoint).stored.resource
+  }
+  func delete(_ key: ResourceKey, if condition: @Sendable (Resource) -> Bool) async throws {
+    while let stored = try await store.get(key), condition(stored.resource) {
+      do throws(ResourceStoreError) {
+        return try await store.delete(key, revision: stored.revision)
+      } catch .conflict {
+        continue
+      } catch .doesNotExist {
+        return
+      }
+    }
+  }
+  func ensureProfile(_ profile: Resource) async throws {
+    guard try await store.get(profile.key) == nil else { return }
+    do throws(ResourceStoreError) { try await store.create(profile) } catch .alreadyExists { return }
+  }
+}
+
+struct BookedAddresses: AddressSource {
+  let datastore: any Datastore
+
+  private func book(_ node: String) -> AddressBook { AddressBook(datastore: datastore, node: node) }
+
+  func assign(_ request: AddressRequest) async throws -> [IPAddress] {
+    let book = book(request.node)
+    var assigned: [IPAddress] = []
+    do {
+      if request.exact.isEmpty {
+        for family in request.families {
+          assigned.append(
+            try await book.assign(family, handle: request.handle, attributes: request.attributes, pools: request.pools[family] ?? []))
+        }
+      } else {
+        for address in request.exact {
+          try await book.assign(address, handle: request.handle, attributes: request.attributes)
+          assigned.append(address)
+        }
+      }
+    } catch {
+      // All or none. The handle is this attachment's own, so whatever it holds was taken just now.
+      if !assigned.isEmpty { try await book.release(handle: request.handle) }
+      throw error
+    }
+    return assigned
+  }
+  func addresses(heldBy handle: String) async throws -> [IPAddress] { try await book("").addresses(heldBy: handle) }
+  func release(handle: String) async throws { try await book("").release(handle: handle) }
+}

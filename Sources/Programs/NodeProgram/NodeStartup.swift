@@ -1,0 +1,71 @@
+/// What a node does once before its daemons start: the cluster's fixed objects, and the Node object that tells the others where it is.
+public import Addresses
+public import Datastore
+import JSON
+import NetlinkEdge
+import NetlinkMessages
+public import Resources
+
+public struct NodeStartup: Sendable {
+  public var name: String
+  /// Nil: the first usable address of the machine, loopback, workload and container interfaces left out.
+  public var ipv4: InterfaceAddress?
+  public var ipv6: InterfaceAddress?
+  /// Nil keeps what the Node object says.
+  public var asNumber: UInt32?
+
+  public init(name: String, ipv4: InterfaceAddress? = nil, ipv6: InterfaceAddress? = nil, asNumber: UInt32? = nil) {
+    self.name = name
+    self.ipv4 = ipv4
+    self.ipv6 = ipv6
+    self.asNumber = asNumber
+  }
+
+  public struct Problem: Error, CustomStringConvertible { public let description: String }
+
+  /// Interfaces that never carry the node's own address.
+  static let excluded = [
+    "docker", "cbr", "dummy", "podman", "virbr", "lxcbr", "veth", "lo", "br-", "cali", "tunl", "flannel", "kube-ipvs", "cni",
+    "vxlan.calico", "vxlan-v6.calico", "wireguard.cali", "wg-v6.cali", "nodelocaldns",
+  ]
+
+  static func detect(_ family: IPFamily) throws -> InterfaceAddress? {
+    let netlink = try RouteNetlink()
+    for link in try netlink.links().sorted(by: { $0.index < $1.index }) where link.isUp && !excluded.contains(where: link.name.hasPrefix) {
+      for assigned in try netlink.addresses(family: family, interface: link.index) {
+        let address = assigned.address.address
+        if !address.isLinkLocal, !address.isLoopback, !address.isMulticast { return assigned.address }
+      }
+    }
+    return nil
+  }
+
+  /// Creates or updates the objects. Refuses an address that another node has.
+  public func run(_ datastore: any Datastore) async throws -> Resource {
+    let store = ResourceStore(datastore)
+    try await store.ensureDefaults()
+    let key = ResourceKey(.node, name: name)
+    let present = try await store.get(key)
+    var resource = present?.resource ?? Resource(Metadata(name: name), .node(NodeSpec()))
+    guard case .node(var node) = resource.spec else { throw Problem(description: "\(key) is stored as something else") }
+    var bgp = node.bgp ?? NodeSpec.BGP()
+    bgp.ipv4Address = try ipv4 ?? bgp.ipv4Address ?? Self.detect(.v4)
+    bgp.ipv6Address = try ipv6 ?? bgp.ipv6Address ?? Self.detect(.v6)
+    // An administrator may have given the node another AS since it was first started: what is stored wins.
+    bgp.asNumber = bgp.asNumber ?? asNumber
+    guard bgp.ipv4Address != nil || bgp.ipv6Address != nil else {
+      throw Problem(description: "node \(name) has no address that others can reach; give one with --ipv4 ADDRESS/LENGTH or --ipv6 ADDRESS/LENGTH")
+    }
+    for other in try await store.list(.node).items where other.resource.key != key {
+      guard case .node(let spec) = other.resource.spec else { continue }
+      for address in [bgp.ipv4Address, bgp.ipv6Address].compactMap({ $0?.address })
+      where address == spec.bgp?.ipv4Address?.address || address == spec.bgp?.ipv6Address?.address {
+        throw Problem(description: "\(address), the address of node \(name), belongs to \(other.resource.key) already; one of them is wrong")
+      }
+    }
+    node.bgp = bgp
+    resource.spec = .node(node)
+    resource.metadata.resourceVersion = nil
+    return try await store.apply(resource).stored.resource
+  }
+}
