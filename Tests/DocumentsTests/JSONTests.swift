@@ -3,13 +3,15 @@ import Testing
 
 @Suite("JSON, RFC 8259")
 struct JSONTests {
-  @Test("Accepted texts keep order, exact integers and every character", arguments: [
-    ("null", JSONValue.null), (" true ", true), ("0", 0), ("-0", 0), ("9223372036854775807", .integer(.max)),
-    ("-9223372036854775808", .integer(.min)), ("9223372036854775808", .unsigned(9_223_372_036_854_775_808)),
-    ("18446744073709551615", .unsigned(.max)), ("18446744073709551616", .double(18_446_744_073_709_551_616)), ("1.5e3", .double(1500)),
-    ("1E-2", .double(0.01)), (#""a\u00e9\ud83d\ude00\n\/""#, "aé😀\n/"), ("[]", []), ("{}", [:]),
-    (#"{"b":1,"a":[true,{"x":null}]}"#, ["b": 1, "a": [true, ["x": nil]]]),
-  ] as [(String, JSONValue)])
+  @Test(
+    "Accepted texts keep order, exact integers and every character",
+    arguments: [
+      ("null", JSONValue.null), (" true ", true), ("0", 0), ("-0", 0), ("9223372036854775807", .integer(.max)),
+      ("-9223372036854775808", .integer(.min)), ("9223372036854775808", .unsigned(9_223_372_036_854_775_808)),
+      ("18446744073709551615", .unsigned(.max)), ("18446744073709551616", .double(18_446_744_073_709_551_616)), ("1.5e3", .double(1500)),
+      ("1E-2", .double(0.01)), (#""a\u00e9\ud83d\ude00\n\/""#, "aé😀\n/"), ("[]", []), ("{}", [:]),
+      (#"{"b":1,"a":[true,{"x":null}]}"#, ["b": 1, "a": [true, ["x": nil]]]),
+    ] as [(String, JSONValue)])
   func accepts(text: String, expected: JSONValue) throws {
     let value = try JSONValue(parsing: text)
     #expect(value == expected)
@@ -17,12 +19,15 @@ struct JSONTests {
     #expect(try JSONValue(parsing: value.text(pretty: true)) == value)
   }
 
-  @Test("Refused texts say where", arguments: [
-    ("", "1:1"), ("nul", "1:1"), ("01", "1:1"), ("-", "1:2"), ("1.", "1:3"), ("1e", "1:3"), ("1e999", "1:1"), ("+1", "1:1"), ("[1,]", "1:4"),
-    ("{\"a\":1,}", "1:8"), ("{\"a\":1,\n \"a\":2}", "2:2"), ("[1] x", "1:5"), ("\"abc", "1:1"), ("\"a\tb\"", "1:3"), (#""\x""#, "1:2"),
-    (#""\ud800""#, "1:2"), (#""\udc00x""#, "1:2"), (#""\u12g4""#, "1:2"), ("{a:1}", "1:2"), ("['a']", "1:2"), ("[1 2]", "1:4"),
-    ("\"é\" x", "1:5"), ("NaN", "1:1"), ("{\"a\" 1}", "1:6"),
-  ])
+  @Test(
+    "Refused texts say where",
+    arguments: [
+      ("", "1:1"), ("nul", "1:1"), ("01", "1:1"), ("-", "1:2"), ("1.", "1:3"), ("1e", "1:3"), ("1e999", "1:1"), ("+1", "1:1"),
+      ("[1,]", "1:4"),
+      ("{\"a\":1,}", "1:8"), ("{\"a\":1,\n \"a\":2}", "2:2"), ("[1] x", "1:5"), ("\"abc", "1:1"), ("\"a\tb\"", "1:3"), (#""\x""#, "1:2"),
+      (#""\ud800""#, "1:2"), (#""\udc00x""#, "1:2"), (#""\u12g4""#, "1:2"), ("{a:1}", "1:2"), ("['a']", "1:2"), ("[1 2]", "1:4"),
+      ("\"é\" x", "1:5"), ("NaN", "1:1"), ("{\"a\" 1}", "1:6"),
+    ])
   func refuses(text: String, position: String) {
     #expect { try JSONValue(parsing: text) } throws: { "\(($0 as! JSONError).position)" == position }
   }

@@ -35,7 +35,8 @@ private func policy(_ rule: String, kind: String = "NetworkPolicy", direction: S
 struct StrictTests {
   @Test("A full policy reads as written, with its defaults")
   func fullPolicy() throws {
-    let resource = try resource("""
+    let resource = try resource(
+      """
       apiVersion: projectcalico.org/v3
       kind: NetworkPolicy
       metadata:
@@ -68,15 +69,18 @@ struct StrictTests {
     #expect(rule.action == .allow && rule.ipProtocol == .tcp && rule.ipVersion == .v4 && rule.annotations == ["why": "because"])
     #expect(rule.source.notNets == [IPPrefix("10.0.0.0/8")!] && rule.source.namespaceSelector == "all()")
     #expect(rule.source.serviceAccounts == ServiceAccountMatch(names: ["a"], selector: "b == 'c'"))
-    #expect(rule.destination.ports == [.port(80), .range(8000...8100), .named("http"), .port(443)] && rule.destination.notPorts == [.port(81)])
+    #expect(
+      rule.destination.ports == [.port(80), .range(8000...8100), .named("http"), .port(443)] && rule.destination.notPorts == [.port(81)])
     #expect(spec.ingress[1].icmp == ICMPMatch(type: 8, code: 0) && spec.ingress[2].ipProtocol == NetworkProtocol(number: 47))
     #expect(spec.ingress[3].source.nets == [IPPrefix("1.2.3.4/32")!, IPPrefix("10.0.0.0/8")!])
   }
 
-  @Test("Absent types are written out by the rules present", arguments: [
-    ("{}", [.ingress]), ("{ingress: [{action: Allow}]}", [.ingress]), ("{egress: [{action: Allow}]}", [.egress]),
-    ("{ingress: [{action: Allow}], egress: [{action: Allow}]}", [.ingress, .egress]), ("{types: [Egress]}", [.egress]),
-  ] as [(String, [Direction])])
+  @Test(
+    "Absent types are written out by the rules present",
+    arguments: [
+      ("{}", [.ingress]), ("{ingress: [{action: Allow}]}", [.ingress]), ("{egress: [{action: Allow}]}", [.egress]),
+      ("{ingress: [{action: Allow}], egress: [{action: Allow}]}", [.ingress, .egress]), ("{types: [Egress]}", [.egress]),
+    ] as [(String, [Direction])])
   func types(spec: String, types: [Direction]) throws {
     let resource = try resource("{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: p}, spec: \(spec)}")
     guard case .globalNetworkPolicy(let spec) = resource.spec else { return #expect(Bool(false)) }
@@ -85,107 +89,154 @@ struct StrictTests {
 
   @Test("Every error of a document is reported, in its order, each with place and fix")
   func allErrors() throws {
-    #expect(try errors("""
-      apiVersion: projectcalico.org/v1
-      kind: GlobalNetworkPolicy
-      metadata:
-        name: Allow-Web
-        lables: {}
-      spec:
-        selector: role = 'web'
-        order: "10"
-        ingress:
-        - action: Alow
-          protocol: TCP
-          source:
-            nets:
-            - 10.0.0.1/8
-            selectr: all()
-          destination:
-            ports: [70000, "9:1"]
-      """) == [
-        "p.yaml:1:13: apiVersion: \"projectcalico.org/v1\" is not the API of this object; write projectcalico.org/v3",
-        "p.yaml:4:9: metadata.name: \"Allow-Web\" is not a name for kind GlobalNetworkPolicy: 'A' is an upper-case letter; write \"allow-web\"",
-        "p.yaml:5:3: metadata.lables: is not a field that exists here; did you mean labels?",
-        "p.yaml:7:13: spec.selector: \"role = 'web'\" is not a selector: character 6: a single '='; write ==",
-        "p.yaml:8:10: spec.order: \"10\" is not a number; remove the quotes",
-        "p.yaml:10:13: spec.ingress[0].action: \"Alow\" is none of Allow, Deny, Log, Pass; did you mean Allow?",
-        "p.yaml:14:9: spec.ingress[0].source.nets[0]: \"10.0.0.1/8\" is not a network: host bits are set; write 10.0.0.0/8",
-        "p.yaml:15:7: spec.ingress[0].source.selectr: is not a field that exists here; did you mean selector?",
-        "p.yaml:17:15: spec.ingress[0].destination.ports[0]: 70000 is not a whole number from 1 to 65535",
-        "p.yaml:17:22: spec.ingress[0].destination.ports[1]: \"9:1\" is not a port or a range of ports from 1 to 65535, lower end first; "
-          + "write a number, a range such as 8000:8100, or a port's name",
-      ])
+    #expect(
+      try errors(
+        """
+        apiVersion: projectcalico.org/v1
+        kind: GlobalNetworkPolicy
+        metadata:
+          name: Allow-Web
+          lables: {}
+        spec:
+          selector: role = 'web'
+          order: "10"
+          ingress:
+          - action: Alow
+            protocol: TCP
+            source:
+              nets:
+              - 10.0.0.1/8
+              selectr: all()
+            destination:
+              ports: [70000, "9:1"]
+        """) == [
+          "p.yaml:1:13: apiVersion: \"projectcalico.org/v1\" is not the API of this object; write projectcalico.org/v3",
+          "p.yaml:4:9: metadata.name: \"Allow-Web\" is not a name for kind GlobalNetworkPolicy: 'A' is an upper-case letter; write \"allow-web\"",
+          "p.yaml:5:3: metadata.lables: is not a field that exists here; did you mean labels?",
+          "p.yaml:7:13: spec.selector: \"role = 'web'\" is not a selector: character 6: a single '='; write ==",
+          "p.yaml:8:10: spec.order: \"10\" is not a number; remove the quotes",
+          "p.yaml:10:13: spec.ingress[0].action: \"Alow\" is none of Allow, Deny, Log, Pass; did you mean Allow?",
+          "p.yaml:14:9: spec.ingress[0].source.nets[0]: \"10.0.0.1/8\" is not a network: host bits are set; write 10.0.0.0/8",
+          "p.yaml:15:7: spec.ingress[0].source.selectr: is not a field that exists here; did you mean selector?",
+          "p.yaml:17:15: spec.ingress[0].destination.ports[0]: 70000 is not a whole number from 1 to 65535",
+          "p.yaml:17:22: spec.ingress[0].destination.ports[1]: \"9:1\" is not a port or a range of ports from 1 to 65535, lower end first; "
+            + "write a number, a range such as 8000:8100, or a port's name",
+        ])
   }
 
   @Test("JSON input has the same positions")
   func jsonPositions() throws {
-    let text = "{\"apiVersion\":\"projectcalico.org/v3\",\"kind\":\"Tier\",\n \"metadata\":{\"name\":\"t\"},\"spec\":{\"defaultAction\":\"Drop\"}}"
+    let text =
+      "{\"apiVersion\":\"projectcalico.org/v3\",\"kind\":\"Tier\",\n \"metadata\":{\"name\":\"t\"},\"spec\":{\"defaultAction\":\"Drop\"}}"
     #expect(try errors(text) == ["p.yaml:2:50: spec.defaultAction: \"Drop\" is neither Deny nor Pass"])
   }
 
-  @Test("Rules that Calico refuses are refused", arguments: [
-    ("{protocol: TCP}", "has no action"), ("{action: allow}", "did you mean Allow?"), ("{action: Allow, protocol: XYZ}", "is not a protocol"),
-    ("{action: Allow, protocol: 0}", "is not a protocol"), ("{action: Allow, protocol: 256}", "is not a protocol"),
-    ("{action: Allow, ipVersion: 5}", "neither 4 nor 6"), ("{action: Allow, destination: {ports: [80]}}", "no protocol"),
-    ("{action: Allow, protocol: ICMP, destination: {ports: [80]}}", "has no ports"), ("{action: Allow, icmp: {type: 8}}", "needs protocol ICMP"),
-    ("{action: Allow, protocol: ICMP, icmp: {code: 8}}", "code without a type"), ("{action: Allow, protocol: ICMP, icmp: {type: 255}}", "0 to 254"),
-    ("{action: Allow, protocol: ICMP, ipVersion: 6}", "needs ipVersion 4"), ("{action: Allow, notProtocol: ICMPv6, ipVersion: 4}", "needs ipVersion 6"),
-    ("{action: Allow, source: {nets: [10.0.0.0/8, 'fd00::/8']}}", "is IPv6, but"), ("{action: Allow, ipVersion: 6, source: {nets: [10.0.0.0/8]}}", "is IPv4, but"),
-    ("{action: Allow, source: {nets: [10.0.0.0/8]}, destination: {nets: ['fd00::/8']}}", "one rule per family"),
-    ("{action: Allow, source: {notNets: [0.0.0.0/0]}}", "leaves no address"), ("{action: Allow, source: {nets: [10.0.0.0/33]}}", "0 to 32 for IPv4"),
-    ("{action: Allow, source: {nets: [10]}}", "is not a text"), ("{action: Allow, source: {nets: 10.0.0.0/8}}", "is not a list"),
-    ("{action: Allow, source: {selector: a}}", "stands alone"), ("{action: Allow, source: {selector: global()}}", "move it"),
-    ("{action: Allow, source: {namespaceSelector: global() || has(a)}}", "use two rules"), ("{action: Allow, http: {methods: [GET]}}", "is not supported"),
-    ("{action: Allow, destination: {services: {name: a}}}", "wrong side"), ("{action: Allow, source: {services: {name: a}, selector: all()}}", "cannot be combined"),
-    ("{action: Allow, source: {services: {namespace: a}}}", "has no name"), ("{action: Allow, protocol: TCP, destination: {ports: ['a b']}}", "is not a port"),
-    ("{action: Allow, protocol: TCP, destination: {ports: [0]}}", "1 to 65535"), ("{action: Allow, protocol: TCP, destination: {ports: ['1:65536']}}", "lower end first"),
-    ("{action: Allow, protcol: TCP}", "did you mean protocol?"), ("Allow", "is not an object"), ("{action: Allow, source: []}", "is not an object"),
-  ])
+  @Test(
+    "Rules that Calico refuses are refused",
+    arguments: [
+      ("{protocol: TCP}", "has no action"), ("{action: allow}", "did you mean Allow?"),
+      ("{action: Allow, protocol: XYZ}", "is not a protocol"),
+      ("{action: Allow, protocol: 0}", "is not a protocol"), ("{action: Allow, protocol: 256}", "is not a protocol"),
+      ("{action: Allow, ipVersion: 5}", "neither 4 nor 6"), ("{action: Allow, destination: {ports: [80]}}", "no protocol"),
+      ("{action: Allow, protocol: ICMP, destination: {ports: [80]}}", "has no ports"),
+      ("{action: Allow, icmp: {type: 8}}", "needs protocol ICMP"),
+      ("{action: Allow, protocol: ICMP, icmp: {code: 8}}", "code without a type"),
+      ("{action: Allow, protocol: ICMP, icmp: {type: 255}}", "0 to 254"),
+      ("{action: Allow, protocol: ICMP, ipVersion: 6}", "needs ipVersion 4"),
+      ("{action: Allow, notProtocol: ICMPv6, ipVersion: 4}", "needs ipVersion 6"),
+      ("{action: Allow, source: {nets: [10.0.0.0/8, 'fd00::/8']}}", "is IPv6, but"),
+      ("{action: Allow, ipVersion: 6, source: {nets: [10.0.0.0/8]}}", "is IPv4, but"),
+      ("{action: Allow, source: {nets: [10.0.0.0/8]}, destination: {nets: ['fd00::/8']}}", "one rule per family"),
+      ("{action: Allow, source: {notNets: [0.0.0.0/0]}}", "leaves no address"),
+      ("{action: Allow, source: {nets: [10.0.0.0/33]}}", "0 to 32 for IPv4"),
+      ("{action: Allow, source: {nets: [10]}}", "is not a text"), ("{action: Allow, source: {nets: 10.0.0.0/8}}", "is not a list"),
+      ("{action: Allow, source: {selector: a}}", "stands alone"), ("{action: Allow, source: {selector: global()}}", "move it"),
+      ("{action: Allow, source: {namespaceSelector: global() || has(a)}}", "use two rules"),
+      ("{action: Allow, http: {methods: [GET]}}", "is not supported"),
+      ("{action: Allow, destination: {services: {name: a}}}", "wrong side"),
+      ("{action: Allow, source: {services: {name: a}, selector: all()}}", "cannot be combined"),
+      ("{action: Allow, source: {services: {namespace: a}}}", "has no name"),
+      ("{action: Allow, protocol: TCP, destination: {ports: ['a b']}}", "is not a port"),
+      ("{action: Allow, protocol: TCP, destination: {ports: [0]}}", "1 to 65535"),
+      ("{action: Allow, protocol: TCP, destination: {ports: ['1:65536']}}", "lower end first"),
+      ("{action: Allow, protcol: TCP}", "did you mean protocol?"), ("Allow", "is not an object"),
+      ("{action: Allow, source: []}", "is not an object"),
+    ])
   func badRules(rule: String, part: String) throws {
     let errors = try errors(policy(rule))
     #expect(errors.count == 1 && errors[0].contains(part) && errors[0].hasPrefix("p.yaml:6:"), "\(errors)")
   }
 
-  @Test("Rules that look odd but are fine", arguments: [
-    "{action: Allow, destination: {ports: [http]}}", "{action: Allow, protocol: tcp, destination: {ports: [1, 65535]}}",
-    "{action: Allow, protocol: 132, destination: {ports: [80]}}", "{action: Allow, protocol: 58, icmp: {type: 128}}", "{action: Allow, source: null}",
-    "{action: Allow, source: {namespaceSelector: global()}}", "{action: Allow, source: {services: {name: a}}}", "{action: Allow, source: {}}",
-    "{action: Allow, source: {nets: ['::ffff:1.2.3.4', '::/0']}}",
-  ])
+  @Test(
+    "Rules that look odd but are fine",
+    arguments: [
+      "{action: Allow, destination: {ports: [http]}}", "{action: Allow, protocol: tcp, destination: {ports: [1, 65535]}}",
+      "{action: Allow, protocol: 132, destination: {ports: [80]}}", "{action: Allow, protocol: 58, icmp: {type: 128}}",
+      "{action: Allow, source: null}",
+      "{action: Allow, source: {namespaceSelector: global()}}", "{action: Allow, source: {services: {name: a}}}",
+      "{action: Allow, source: {}}",
+      "{action: Allow, source: {nets: ['::ffff:1.2.3.4', '::/0']}}",
+    ])
   func goodRules(rule: String) throws { #expect(try errors(policy(rule)) == []) }
 
-  @Test("Documents that Calico refuses are refused", arguments: [
-    ("[1]", "is not an object"), ("{kind: Tier, metadata: {name: a}}", "has no apiVersion"), ("{apiVersion: projectcalico.org/v3}", "has no kind"),
-    ("{apiVersion: projectcalico.org/v3, kind: NetworkPolcy}", "did you mean NetworkPolicy?"), ("{apiVersion: projectcalico.org/v3, kind: Tier}", "has no metadata"),
-    ("{apiVersion: projectcalico.org/v3, kind: HostEndpoint}", "not supported yet"), ("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {}}", "is missing"),
-    ("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: a.b}}", "'.'"), ("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: 7}}", "in quotes"),
-    ("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: a, namespace: b}}", "has no namespace"),
-    ("{apiVersion: projectcalico.org/v3, kind: NetworkPolicy, metadata: {name: a.b.c}}", "at most two"),
-    ("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: a, labels: {-a: b}}}", "is not a label"),
-    ("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: a, labels: {a: yes}}}", "put it in quotes"),
-    ("{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: a}, spec: {doNotTrack: true}}", "applyOnForward"),
-    ("{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: a}, spec: {selector: global()}}", "global()"),
-    ("{apiVersion: projectcalico.org/v3, kind: NetworkPolicy, metadata: {name: a}, spec: {namespaceSelector: all()}}", "is not a field"),
-    ("{apiVersion: projectcalico.org/v3, kind: NetworkPolicy, metadata: {name: a}, spec: {types: [Ingress, Ingress]}}", "twice"),
-    ("{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: a}}", "cidr"), ("{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: a}, spec: {cidr: x}}", "is not a network"),
-    ("{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: a}, spec: {cidr: 10.0.0.0/28}}", "blockSize 28"),
-    ("{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: a}, spec: {cidr: 10.0.0.0/16, blockSize: 19}}", "20 to 32"),
-    ("{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: a}, spec: {cidr: 'fd00::/64', ipipMode: Always}}", "IPv6 pool"),
-    ("{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: a}, spec: {cidr: 169.254.1.0/24}}", "link-local"),
-    ("{apiVersion: projectcalico.org/v3, kind: BGPPeer, metadata: {name: a}, spec: {peerIP: 1.2.3}}", "is not an address"),
-    ("{apiVersion: projectcalico.org/v3, kind: BGPPeer, metadata: {name: a}, spec: {peerIP: 1.2.3.4}}", "without asNumber"),
-    ("{apiVersion: projectcalico.org/v3, kind: BGPPeer, metadata: {name: a}, spec: {}}", "names no peer"),
-    ("{apiVersion: projectcalico.org/v3, kind: Node, metadata: {name: a}, spec: {bgp: {}}}", "is empty"),
-    ("{apiVersion: projectcalico.org/v3, kind: Node, metadata: {name: a}, spec: {bgp: {ipv4Address: 'fd00::1/64'}}}", "172.30.1.2/24"),
-    ("{apiVersion: projectcalico.org/v3, kind: FelixConfiguration, metadata: {name: default}, spec: {ipv6Suport: true}}", "did you mean ipv6Support?"),
-    ("{apiVersion: projectcalico.org/v3, kind: FelixConfiguration, metadata: {name: default}, spec: {routeRefreshInterval: 90}}", "put it in quotes"),
-    ("{apiVersion: projectcalico.org/v3, kind: FelixConfiguration, metadata: {name: default}, spec: {routeRefreshInterval: soon}}", "90s"),
-    ("{apiVersion: projectcalico.org/v3, kind: GlobalNetworkSet, metadata: {name: a, labels: {projectcalico.org/namespace: b}}}", "set by the system"),
-    ("{apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {name: n-k8s-p-eth0}, spec: {orchestrator: k8s, node: n, pod: q, endpoint: eth0}}", "write n-k8s-q-eth0"),
-    ("{apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {name: n-k8s-p-eth0}, spec: {orchestrator: k8s, node: n, pod: p, endpoint: eth0, ipNetworks: [10.0.0.0/24]}}", "write /32"),
-    ("{apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {name: n-k8s-p-eth0}, spec: {orchestrator: k8s, node: n, pod: p, endpoint: eth0, mac: x}}", "is not a MAC"),
-  ])
+  @Test(
+    "Documents that Calico refuses are refused",
+    arguments: [
+      ("[1]", "is not an object"), ("{kind: Tier, metadata: {name: a}}", "has no apiVersion"),
+      ("{apiVersion: projectcalico.org/v3}", "has no kind"),
+      ("{apiVersion: projectcalico.org/v3, kind: NetworkPolcy}", "did you mean NetworkPolicy?"),
+      ("{apiVersion: projectcalico.org/v3, kind: Tier}", "has no metadata"),
+      ("{apiVersion: projectcalico.org/v3, kind: HostEndpoint}", "not supported yet"),
+      ("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {}}", "is missing"),
+      ("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: a.b}}", "'.'"),
+      ("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: 7}}", "in quotes"),
+      ("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: a, namespace: b}}", "has no namespace"),
+      ("{apiVersion: projectcalico.org/v3, kind: NetworkPolicy, metadata: {name: a.b.c}}", "at most two"),
+      ("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: a, labels: {-a: b}}}", "is not a label"),
+      ("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: a, labels: {a: yes}}}", "put it in quotes"),
+      ("{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: a}, spec: {doNotTrack: true}}", "applyOnForward"),
+      ("{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: a}, spec: {selector: global()}}", "global()"),
+      ("{apiVersion: projectcalico.org/v3, kind: NetworkPolicy, metadata: {name: a}, spec: {namespaceSelector: all()}}", "is not a field"),
+      ("{apiVersion: projectcalico.org/v3, kind: NetworkPolicy, metadata: {name: a}, spec: {types: [Ingress, Ingress]}}", "twice"),
+      ("{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: a}}", "cidr"),
+      ("{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: a}, spec: {cidr: x}}", "is not a network"),
+      ("{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: a}, spec: {cidr: 10.0.0.0/28}}", "blockSize 28"),
+      ("{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: a}, spec: {cidr: 10.0.0.0/16, blockSize: 19}}", "20 to 32"),
+      ("{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: a}, spec: {cidr: 'fd00::/64', ipipMode: Always}}", "IPv6 pool"),
+      ("{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: a}, spec: {cidr: 169.254.1.0/24}}", "link-local"),
+      ("{apiVersion: projectcalico.org/v3, kind: BGPPeer, metadata: {name: a}, spec: {peerIP: 1.2.3}}", "is not an address"),
+      ("{apiVersion: projectcalico.org/v3, kind: BGPPeer, metadata: {name: a}, spec: {peerIP: 1.2.3.4}}", "without asNumber"),
+      ("{apiVersion: projectcalico.org/v3, kind: BGPPeer, metadata: {name: a}, spec: {}}", "names no peer"),
+      ("{apiVersion: projectcalico.org/v3, kind: Node, metadata: {name: a}, spec: {bgp: {}}}", "is empty"),
+      ("{apiVersion: projectcalico.org/v3, kind: Node, metadata: {name: a}, spec: {bgp: {ipv4Address: 'fd00::1/64'}}}", "172.30.1.2/24"),
+      (
+        "{apiVersion: projectcalico.org/v3, kind: FelixConfiguration, metadata: {name: default}, spec: {ipv6Suport: true}}",
+        "did you mean ipv6Support?"
+      ),
+      (
+        "{apiVersion: projectcalico.org/v3, kind: FelixConfiguration, metadata: {name: default}, spec: {routeRefreshInterval: 90}}",
+        "put it in quotes"
+      ),
+      (
+        "{apiVersion: projectcalico.org/v3, kind: FelixConfiguration, metadata: {name: default}, spec: {routeRefreshInterval: soon}}", "90s"
+      ),
+      (
+        "{apiVersion: projectcalico.org/v3, kind: GlobalNetworkSet, metadata: {name: a, labels: {projectcalico.org/namespace: b}}}",
+        "set by the system"
+      ),
+      (
+        "{apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {name: n-k8s-p-eth0}, spec: {orchestrator: k8s, node: n, pod: q, endpoint: eth0}}",
+        "write n-k8s-q-eth0"
+      ),
+      (
+        "{apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {name: n-k8s-p-eth0}, spec: {orchestrator: k8s, node: n, pod: p, endpoint: eth0, ipNetworks: [10.0.0.0/24]}}",
+        "write /32"
+      ),
+      (
+        "{apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {name: n-k8s-p-eth0}, spec: {orchestrator: k8s, node: n, pod: p, endpoint: eth0, mac: x}}",
+        "is not a MAC"
+      ),
+    ])
   func badDocuments(text: String, part: String) throws {
     let errors = try errors("---\n" + text)
     #expect(errors.count == 1 && errors[0].contains(part), "\(errors)")
@@ -193,15 +244,17 @@ struct StrictTests {
 
   @Test("Items of a list keep their own paths")
   func lists() throws {
-    #expect(try errors("kind: TierList\nitems:\n- {apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: a}, spec: {order: x}}") == [
-      "p.yaml:3:85: items[0].spec.order: \"x\" is not a number"
-    ])
+    #expect(
+      try errors("kind: TierList\nitems:\n- {apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: a}, spec: {order: x}}") == [
+        "p.yaml:3:85: items[0].spec.order: \"x\" is not a number"
+      ])
   }
 
   @Test("Fields of Calico without effect here are kept with a warning")
   func warnings() throws {
     let document = try documents(
-      "{apiVersion: projectcalico.org/v3, kind: BGPPeer, metadata: {name: a}, spec: {peerIP: '[fd00::1]:1790', asNumber: '1.10', maxRestartTime: 2m5s, filters: [x]}}")[0]
+      "{apiVersion: projectcalico.org/v3, kind: BGPPeer, metadata: {name: a}, spec: {peerIP: '[fd00::1]:1790', asNumber: '1.10', maxRestartTime: 2m5s, filters: [x]}}"
+    )[0]
     let review = ResourceCodec.review(document)
     #expect(review.errors == [] && review.warnings.map(\.message) == ["spec.filters: is kept, but has no effect yet"])
     guard case .bgpPeer(let peer) = review.resource?.spec else { return #expect(Bool(false)) }
@@ -212,11 +265,14 @@ struct StrictTests {
 
 @Suite("Resources: lenient reading")
 struct LenientTests {
-  @Test("A rule that cannot be enforced denies at its own place and says why", arguments: [
-    ("{action: Alow}", "Alow"), ("{action: Allow, http: {methods: [GET]}}", "HTTP"), ("{action: Allow, source: {selector: 'a ='}}", "=="),
-    ("{action: Allow, newMatch: 1}", "newMatch"), ("{action: Allow, source: {newMatch: 1}}", "newMatch"), ("{action: Allow, source: {nets: [x]}}", "\"x\""),
-    ("{action: Allow, destination: {ports: [80]}}", "protocol"), ("7", "7"), ("{}", "action"),
-  ])
+  @Test(
+    "A rule that cannot be enforced denies at its own place and says why",
+    arguments: [
+      ("{action: Alow}", "Alow"), ("{action: Allow, http: {methods: [GET]}}", "HTTP"), ("{action: Allow, source: {selector: 'a ='}}", "=="),
+      ("{action: Allow, newMatch: 1}", "newMatch"), ("{action: Allow, source: {newMatch: 1}}", "newMatch"),
+      ("{action: Allow, source: {nets: [x]}}", "\"x\""),
+      ("{action: Allow, destination: {ports: [80]}}", "protocol"), ("7", "7"), ("{}", "action"),
+    ])
   func faults(rule: String, part: String) throws {
     let text = "{metadata: {name: p}, spec: {ingress: [{action: Allow}, \(rule), {action: Pass}]}}"
     guard case .networkPolicy(let spec) = try stored(.networkPolicy, text).spec else { return #expect(Bool(false)) }
@@ -225,10 +281,12 @@ struct LenientTests {
     #expect(spec.ingress[1].source.isEmpty && spec.ingress[1].destination.isEmpty && spec.ingress[1].ipProtocol == nil)
   }
 
-  @Test("What is odd but clear is read", arguments: [
-    "{action: Allow, source: {nets: [10.0.0.1/8]}}", "{action: Allow, source: {notNets: [0.0.0.0/0]}}",
-    "{action: Allow, source: {nets: [10.0.0.0/8]}, destination: {nets: ['fd00::/8']}}",
-  ])
+  @Test(
+    "What is odd but clear is read",
+    arguments: [
+      "{action: Allow, source: {nets: [10.0.0.1/8]}}", "{action: Allow, source: {notNets: [0.0.0.0/0]}}",
+      "{action: Allow, source: {nets: [10.0.0.0/8]}, destination: {nets: ['fd00::/8']}}",
+    ])
   func odd(rule: String) throws {
     guard case .networkPolicy(let spec) = try stored(.networkPolicy, "{metadata: {name: p}, spec: {ingress: [\(rule)]}}").spec else {
       return #expect(Bool(false))
@@ -246,10 +304,13 @@ struct LenientTests {
     #expect(faults.map(\.path.text) == ["spec.order", "spec.types[0]"])
   }
 
-  @Test("Only what is no object of the kind is an error", arguments: [
-    (Kind.tier, "[1]"), (.tier, "{kind: Tier}"), (.tier, "{kind: IPPool, metadata: {name: a}}"), (.ipPool, "{metadata: {name: a}, spec: {cidr: x}}"),
-    (.ipPool, "{metadata: {name: a}}"), (.tier, "{metadata: {name: ''}}"),
-  ])
+  @Test(
+    "Only what is no object of the kind is an error",
+    arguments: [
+      (Kind.tier, "[1]"), (.tier, "{kind: Tier}"), (.tier, "{kind: IPPool, metadata: {name: a}}"),
+      (.ipPool, "{metadata: {name: a}, spec: {cidr: x}}"),
+      (.ipPool, "{metadata: {name: a}}"), (.tier, "{metadata: {name: ''}}"),
+    ])
   func errors(kind: Kind, text: String) throws {
     let value = try YAMLReader.read(Array(text.utf8), file: "x")[0].value
     #expect(throws: DocumentError.self) { try ResourceCodec.decodeLenient(kind: kind, value: value) }
@@ -292,15 +353,16 @@ struct EncodingTests {
 
   @Test("A write keeps what it does not understand, at every level")
   func keeping() throws {
-    let old = try JSONValue(parsing: """
-      {"apiVersion":"projectcalico.org/v3","kind":"NetworkPolicy","extra":{"a":1},
-       "metadata":{"name":"p","namespace":"d","finalizers":["f"],"labels":{"a":"b","c":"d"}},
-       "spec":{"order":"unreadable","performanceHints":["AssumeNeededOnEveryNode"],"ingress":[
-         {"action":"Allow","http":{"methods":["GET"]}},
-         {"action":"Allow","protocol":"TCP","source":{"nets":["10.0.0.1/8"],"future":7}},
-         {"action":"Allow","protocol":"tcp","destination":{"ports":["80"]}}]},
-       "status":{"x":[1,2]}}
-      """)
+    let old = try JSONValue(
+      parsing: """
+        {"apiVersion":"projectcalico.org/v3","kind":"NetworkPolicy","extra":{"a":1},
+         "metadata":{"name":"p","namespace":"d","finalizers":["f"],"labels":{"a":"b","c":"d"}},
+         "spec":{"order":"unreadable","performanceHints":["AssumeNeededOnEveryNode"],"ingress":[
+           {"action":"Allow","http":{"methods":["GET"]}},
+           {"action":"Allow","protocol":"TCP","source":{"nets":["10.0.0.1/8"],"future":7}},
+           {"action":"Allow","protocol":"tcp","destination":{"ports":["80"]}}]},
+         "status":{"x":[1,2]}}
+        """)
     var resource = try ResourceCodec.decodeLenient(kind: .networkPolicy, value: old)
     #expect(ResourceCodec.encode(resource, onto: old) == old)
 
@@ -313,7 +375,9 @@ struct EncodingTests {
     let new = ResourceCodec.encode(resource, onto: old)
     #expect(new["extra"] == old["extra"] && new["status"] == old["status"])
     #expect(new["metadata"] == ["name": "p", "namespace": "d", "finalizers": ["f"], "labels": ["a": "z"]])
-    #expect(new["spec"]?["order"] == "unreadable" && new["spec"]?["performanceHints"] == ["AssumeNeededOnEveryNode"] && new["spec"]?["tier"] == "t")
+    #expect(
+      new["spec"]?["order"] == "unreadable" && new["spec"]?["performanceHints"] == ["AssumeNeededOnEveryNode"]
+        && new["spec"]?["tier"] == "t")
     let rules = old["spec"]!["ingress"]!.array!
     #expect(new["spec"]?["ingress"]?.array == [["action": "Deny"], rules[0], rules[2], rules[1]])
     #expect(try ResourceCodec.decodeLenient(kind: .networkPolicy, value: new) == resource)
@@ -322,7 +386,8 @@ struct EncodingTests {
   @Test("A changed element keeps its unknown fields if the list is otherwise the same")
   func changedElement() throws {
     let old: JSONValue = [
-      "metadata": ["name": "n-k8s-p-eth0"], "spec": ["ports": [["name": "a", "protocol": "TCP", "port": 80, "hostPort": 8080], ["name": "b", "protocol": "UDP", "port": 53]]],
+      "metadata": ["name": "n-k8s-p-eth0"],
+      "spec": ["ports": [["name": "a", "protocol": "TCP", "port": 80, "hostPort": 8080], ["name": "b", "protocol": "UDP", "port": 53]]],
     ]
     var resource = try ResourceCodec.decodeLenient(kind: .workloadEndpoint, value: old)
     guard case .workloadEndpoint(var spec) = resource.spec else { return #expect(Bool(false)) }

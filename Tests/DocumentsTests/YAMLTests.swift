@@ -7,22 +7,29 @@ import Testing
 struct YAMLTests {
   private func read(_ text: String) throws -> [PositionedDocument] { try DocumentReader.read(bytes: Array(text.utf8), file: "f.yaml") }
 
-  @Test("Plain words mean what they mean in Kubernetes, quoted ones are texts", arguments: [
-    ("1", 1), ("-7", -7), ("+7", 7), ("0755", 493), ("0o17", 15), ("0x1F", 31), ("0b101", 5), ("1_000", 1000), ("08", .double(8)),
-    ("9223372036854775807", .integer(.max)), ("18446744073709551615", .unsigned(.max)), ("-9223372036854775808", .integer(.min)),
-    ("1.5", .double(1.5)), ("1e3", .double(1000)), (".5", .double(0.5)), ("-.5", .double(-0.5)), ("1.", .double(1)), ("true", true), ("Yes", true),
-    ("off", false), ("y", "y"), ("~", nil), ("null", nil), ("", nil), ("\"1\"", "1"), ("'true'", "true"), ("!!str 1", "1"), ("!!int \"1\"", 1),
-    ("1.2.3", "1.2.3"), ("10.0.0.0/8", "10.0.0.0/8"), ("2026-01-01", "2026-01-01"), ("1e", "1e"), ("-", "-x"), ("0x", "0x"), ("+", "+"), ("12:30", "12:30"),
-    ("fd00::1", "fd00::1"), ("|-\n  a\n  b", "a\nb"), ("all()", "all()"), ("--5", "--5"), ("_1", "_1"),
-  ] as [(String, JSONValue)])
+  @Test(
+    "Plain words mean what they mean in Kubernetes, quoted ones are texts",
+    arguments: [
+      ("1", 1), ("-7", -7), ("+7", 7), ("0755", 493), ("0o17", 15), ("0x1F", 31), ("0b101", 5), ("1_000", 1000), ("08", .double(8)),
+      ("9223372036854775807", .integer(.max)), ("18446744073709551615", .unsigned(.max)), ("-9223372036854775808", .integer(.min)),
+      ("1.5", .double(1.5)), ("1e3", .double(1000)), (".5", .double(0.5)), ("-.5", .double(-0.5)), ("1.", .double(1)), ("true", true),
+      ("Yes", true),
+      ("off", false), ("y", "y"), ("~", nil), ("null", nil), ("", nil), ("\"1\"", "1"), ("'true'", "true"), ("!!str 1", "1"),
+      ("!!int \"1\"", 1),
+      ("1.2.3", "1.2.3"), ("10.0.0.0/8", "10.0.0.0/8"), ("2026-01-01", "2026-01-01"), ("1e", "1e"), ("-", "-x"), ("0x", "0x"), ("+", "+"),
+      ("12:30", "12:30"),
+      ("fd00::1", "fd00::1"), ("|-\n  a\n  b", "a\nb"), ("all()", "all()"), ("--5", "--5"), ("_1", "_1"),
+    ] as [(String, JSONValue)])
   func scalars(text: String, expected: JSONValue) throws {
     let text = text == "-" ? "-x" : text
     #expect(try read("v: \(text)\n")[0].value["v"] == expected)
   }
 
-  @Test("Infinities, other tags, repeated keys and odd keys are refused", arguments: [
-    "v: .inf", "v: !!binary aGk=", "a: 1\na: 2", "a: 1\n\"a\": 2", "? [a]\n: 1", "a: [1", "a: *b", "\ta: 1", "a: 'x", "<<: 1",
-  ])
+  @Test(
+    "Infinities, other tags, repeated keys and odd keys are refused",
+    arguments: [
+      "v: .inf", "v: !!binary aGk=", "a: 1\na: 2", "a: 1\n\"a\": 2", "? [a]\n: 1", "a: [1", "a: *b", "\ta: 1", "a: 'x", "<<: 1",
+    ])
   func refused(text: String) {
     #expect {
       try read(text)
@@ -31,10 +38,13 @@ struct YAMLTests {
     }
   }
 
-  @Test("Several documents, comments, and lists of Kubernetes", arguments: [
-    ("---\n# nothing\n---\na: 1\n---\na: 2\n", [1, 2]), ("kind: List\nitems:\n- a: 1\n- a: 2\n", [1, 2]), ("kind: TierList\nitems: []\n", []),
-    ("- a: 1\n- a: 2\n", [1, 2]), ("{\"kind\":\"List\",\"items\":[{\"a\":1}]}", [1]), ("{a: 7}", [7]), ("", []),
-  ] as [(String, [Int64])])
+  @Test(
+    "Several documents, comments, and lists of Kubernetes",
+    arguments: [
+      ("---\n# nothing\n---\na: 1\n---\na: 2\n", [1, 2]), ("kind: List\nitems:\n- a: 1\n- a: 2\n", [1, 2]),
+      ("kind: TierList\nitems: []\n", []),
+      ("- a: 1\n- a: 2\n", [1, 2]), ("{\"kind\":\"List\",\"items\":[{\"a\":1}]}", [1]), ("{a: 7}", [7]), ("", []),
+    ] as [(String, [Int64])])
   func documents(text: String, expected: [Int64]) throws { #expect(try read(text).map { $0.value["a"]?.integer } == expected) }
 
   @Test("Anchors and merge keys: what a mapping says itself wins")
@@ -79,13 +89,19 @@ struct YAMLTests {
     }
   }
 
-  @Test("Printed YAML reads back the same", arguments: [
-    nil, true, 1, .double(1.5), "", "a", [], [:], ["a": [1, [2, ["b": [], "c": [["d": nil]]]]], "e": [:]],
-    ["yes", "no", "y", "null", "~", "1", "0x1f", "1e3", ".5", "- a", "a: b", "a #b", "#a", "a:", ":a", "é", "\u{85}", "a\nb", "\t", " a", "a ", "'", "\"",
-     "*a", "&a", "!a", "%a", "@a", "`a", "{a", "[a", "}", "]", ",", "|", ">", "?", "? a", "-", "---", "...", "<<", "=", "\\", "a\u{1}b", "2026-01-01",
-     "10.0.0.0/8", "has(a) && b == 'c'", "on", ".inf", "08"],
-    ["": 1, "yes": 2, "a b": 3, "1": 4, "<<": 5, "a: b": 6, "projectcalico.org/tier": 7],
-  ] as [JSONValue])
+  @Test(
+    "Printed YAML reads back the same",
+    arguments: [
+      nil, true, 1, .double(1.5), "", "a", [], [:], ["a": [1, [2, ["b": [], "c": [["d": nil]]]]], "e": [:]],
+      [
+        "yes", "no", "y", "null", "~", "1", "0x1f", "1e3", ".5", "- a", "a: b", "a #b", "#a", "a:", ":a", "é", "\u{85}", "a\nb", "\t", " a",
+        "a ", "'", "\"",
+        "*a", "&a", "!a", "%a", "@a", "`a", "{a", "[a", "}", "]", ",", "|", ">", "?", "? a", "-", "---", "...", "<<", "=", "\\", "a\u{1}b",
+        "2026-01-01",
+        "10.0.0.0/8", "has(a) && b == 'c'", "on", ".inf", "08",
+      ],
+      ["": 1, "yes": 2, "a b": 3, "1": 4, "<<": 5, "a: b": 6, "projectcalico.org/tier": 7],
+    ] as [JSONValue])
   func printing(value: JSONValue) throws {
     // A scalar or list at the root would read as something else for the reader of documents, so it stands in a mapping.
     let text = JSONValue.object(JSONObject([JSONObject.Member("v", value)])).yamlText
@@ -94,19 +110,22 @@ struct YAMLTests {
 
   @Test("Printed YAML looks like kubectl's")
   func looks() {
-    let value: JSONValue = ["spec": ["nets": ["10.0.0.0/8"], "ingress": [["action": "Allow", "ports": [80, "a:b"]], ["action": "Deny"]]], "e": []]
-    #expect(value.yamlText == """
-      spec:
-        nets:
-        - 10.0.0.0/8
-        ingress:
-        - action: Allow
-          ports:
-          - 80
-          - a:b
-        - action: Deny
-      e: []
+    let value: JSONValue = [
+      "spec": ["nets": ["10.0.0.0/8"], "ingress": [["action": "Allow", "ports": [80, "a:b"]], ["action": "Deny"]]], "e": [],
+    ]
+    #expect(
+      value.yamlText == """
+        spec:
+          nets:
+          - 10.0.0.0/8
+          ingress:
+          - action: Allow
+            ports:
+            - 80
+            - a:b
+          - action: Deny
+        e: []
 
-      """)
+        """)
   }
 }

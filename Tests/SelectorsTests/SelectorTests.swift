@@ -3,33 +3,44 @@ import Testing
 
 @Suite("Selectors")
 struct SelectorTests {
-  @Test("Every spelling has one canonical text", arguments: [
-    ("", "all()"), ("  \t", "all()"), ("all()", "all()"), (" all( ) ", "all()"), ("global()", "global()"), ("a == 'b'", #"a == "b""#),
-    ("a=='b'", #"a == "b""#), ("a != \"b\"", #"a != "b""#), (#"a == 'say "x"'"#, #"a == 'say "x"'"#), ("a == \"it's\"", #"a == "it's""#),
-    ("a == ''", #"a == """#), ("a contains 'b'", #"a contains "b""#), ("a startswith 'b'", #"a starts with "b""#),
-    ("a  starts\t with 'b'", #"a starts with "b""#), ("a endswith 'b'", #"a ends with "b""#), ("a ends with 'b'", #"a ends with "b""#),
-    ("a in {'c','b', 'c'}", #"a in {"b", "c"}"#), ("a in{'b',}", #"a in {"b"}"#), ("a in {}", "a in {}"), ("a notin {'b'}", #"a not in {"b"}"#),
-    ("a not  in {'b'}", #"a not in {"b"}"#), ("has(a/b.c-d_e)", "has(a/b.c-d_e)"), ("has( a )", "has(a)"), ("!has(a)", "!has(a)"),
-    ("!!has(a)", "has(a)"), ("!(!has(a))", "has(a)"), ("! ! !a == 'b'", #"!a == "b""#), ("((has(a)))", "has(a)"),
-    ("has(a) && has(b) && has(c)", "(has(a) && has(b) && has(c))"), ("has(a) && (has(b) && has(c))", "(has(a) && (has(b) && has(c)))"),
-    ("has(a)||has(b)&&has(c)", "(has(a) || (has(b) && has(c)))"), ("!(has(a)||has(b))", "!(has(a) || has(b))"), ("in == 'x'", #"in == "x""#),
-    ("all == 'x'", #"all == "x""#), ("has in {'x'}", #"has in {"x"}"#), ("not not in {'x'}", #"not not in {"x"}"#), ("a == 'é'", #"a == "é""#),
-  ])
+  @Test(
+    "Every spelling has one canonical text",
+    arguments: [
+      ("", "all()"), ("  \t", "all()"), ("all()", "all()"), (" all( ) ", "all()"), ("global()", "global()"), ("a == 'b'", #"a == "b""#),
+      ("a=='b'", #"a == "b""#), ("a != \"b\"", #"a != "b""#), (#"a == 'say "x"'"#, #"a == 'say "x"'"#), ("a == \"it's\"", #"a == "it's""#),
+      ("a == ''", #"a == """#), ("a contains 'b'", #"a contains "b""#), ("a startswith 'b'", #"a starts with "b""#),
+      ("a  starts\t with 'b'", #"a starts with "b""#), ("a endswith 'b'", #"a ends with "b""#), ("a ends with 'b'", #"a ends with "b""#),
+      ("a in {'c','b', 'c'}", #"a in {"b", "c"}"#), ("a in{'b',}", #"a in {"b"}"#), ("a in {}", "a in {}"),
+      ("a notin {'b'}", #"a not in {"b"}"#),
+      ("a not  in {'b'}", #"a not in {"b"}"#), ("has(a/b.c-d_e)", "has(a/b.c-d_e)"), ("has( a )", "has(a)"), ("!has(a)", "!has(a)"),
+      ("!!has(a)", "has(a)"), ("!(!has(a))", "has(a)"), ("! ! !a == 'b'", #"!a == "b""#), ("((has(a)))", "has(a)"),
+      ("has(a) && has(b) && has(c)", "(has(a) && has(b) && has(c))"), ("has(a) && (has(b) && has(c))", "(has(a) && (has(b) && has(c)))"),
+      ("has(a)||has(b)&&has(c)", "(has(a) || (has(b) && has(c)))"), ("!(has(a)||has(b))", "!(has(a) || has(b))"),
+      ("in == 'x'", #"in == "x""#),
+      ("all == 'x'", #"all == "x""#), ("has in {'x'}", #"has in {"x"}"#), ("not not in {'x'}", #"not not in {"x"}"#),
+      ("a == 'é'", #"a == "é""#),
+    ])
   func canonical(text: String, canonical: String) throws {
     let selector = try Selector(parsing: text)
     #expect(selector.canonical == canonical)
     #expect(try Selector(parsing: canonical).root == selector.root)
   }
 
-  @Test("Bad selectors name the character and what belongs there", arguments: [
-    ("a", 1, "has(a)"), ("a == b", 6, "\"b\""), ("'a' == 'b'", 1, "label"), ("a & b", 1, "stands alone"), ("has(a) & has(b)", 8, "&&"),
-    ("has(a) | has(b)", 8, "||"), ("a == 'b", 6, "never closed"), ("a == \"b'", 6, "never closed"), ("(has(a)", 1, "never closed"),
-    ("has(a))", 7, "')'"), ("a in 'b'", 6, "set"), ("a in", 5, "set"), ("a in {'b'", 6, "never closed"), ("a in {b}", 7, "'b'"), ("a in {,}", 7, "','"),
-    ("a not {'b'}", 3, "\"not\""), ("()", 1, "all()"), ("a # 'b'", 3, "'#'"), ("a = 'b'", 3, "=="), ("a ==", 5, "ends"), ("has(a) &&", 10, "ends"),
-    ("&& has(a)", 1, "'&'"), ("has()", 5, "label"), ("has('a')", 5, "label"), ("has(a", 6, "')'"), ("all(a)", 5, "')'"), ("all() has(a)", 7, "'has'"),
-    ("a == 'b' c == 'd'", 10, "'c'"), ("é == 'b'", 1, "'é'"), ("'é' x", 1, "label"), ("a\n== 'b'", 2, "line break"), ("a is 'b'", 3, "\"is\""),
-    ("a starts 'b'", 3, "\"starts\""), ("!", 2, "ends"), ("has (a)", 5, "operator"), ("a == 'é' x", 10, "'x'"), ("a ! 'b'", 3, "!="),
-  ])
+  @Test(
+    "Bad selectors name the character and what belongs there",
+    arguments: [
+      ("a", 1, "has(a)"), ("a == b", 6, "\"b\""), ("'a' == 'b'", 1, "label"), ("a & b", 1, "stands alone"), ("has(a) & has(b)", 8, "&&"),
+      ("has(a) | has(b)", 8, "||"), ("a == 'b", 6, "never closed"), ("a == \"b'", 6, "never closed"), ("(has(a)", 1, "never closed"),
+      ("has(a))", 7, "')'"), ("a in 'b'", 6, "set"), ("a in", 5, "set"), ("a in {'b'", 6, "never closed"), ("a in {b}", 7, "'b'"),
+      ("a in {,}", 7, "','"),
+      ("a not {'b'}", 3, "\"not\""), ("()", 1, "all()"), ("a # 'b'", 3, "'#'"), ("a = 'b'", 3, "=="), ("a ==", 5, "ends"),
+      ("has(a) &&", 10, "ends"),
+      ("&& has(a)", 1, "'&'"), ("has()", 5, "label"), ("has('a')", 5, "label"), ("has(a", 6, "')'"), ("all(a)", 5, "')'"),
+      ("all() has(a)", 7, "'has'"),
+      ("a == 'b' c == 'd'", 10, "'c'"), ("é == 'b'", 1, "'é'"), ("'é' x", 1, "label"), ("a\n== 'b'", 2, "line break"),
+      ("a is 'b'", 3, "\"is\""),
+      ("a starts 'b'", 3, "\"starts\""), ("!", 2, "ends"), ("has (a)", 5, "operator"), ("a == 'é' x", 10, "'x'"), ("a ! 'b'", 3, "!="),
+    ])
   func refused(text: String, position: Int, part: String) {
     #expect {
       try Selector(parsing: text)
@@ -48,18 +59,26 @@ struct SelectorTests {
     _ = try Selector(parsing: String(repeating: "!", count: 100_001) + "has(a)")
   }
 
-  @Test("What absent labels mean", arguments: [
-    ("a == 'b'", false), ("a != 'b'", true), ("a in {'b'}", false), ("a not in {'b'}", true), ("a contains ''", false), ("a starts with ''", false),
-    ("a ends with ''", false), ("has(a)", false), ("!has(a)", true), ("all()", true), ("global()", true), ("", true), ("!all()", false),
-  ])
+  @Test(
+    "What absent labels mean",
+    arguments: [
+      ("a == 'b'", false), ("a != 'b'", true), ("a in {'b'}", false), ("a not in {'b'}", true), ("a contains ''", false),
+      ("a starts with ''", false),
+      ("a ends with ''", false), ("has(a)", false), ("!has(a)", true), ("all()", true), ("global()", true), ("", true), ("!all()", false),
+    ])
   func absent(text: String, matches: Bool) throws { #expect(try Selector(parsing: text).matches(["x": "b"]) == matches) }
 
-  @Test("What present labels mean", arguments: [
-    ("a == 'web'", true), ("a == 'we'", false), ("a != 'web'", false), ("a contains 'e'", true), ("a contains ''", true), ("a contains 'wb'", false),
-    ("a contains 'webs'", false), ("a starts with 'we'", true), ("a starts with 'eb'", false), ("a ends with 'eb'", true), ("a ends with 'we'", false),
-    ("a in {'x', 'web'}", true), ("a in {}", false), ("a not in {}", true), ("a not in {'web'}", false), ("!a == 'x' && has(a)", true),
-    ("a == 'x' || b == ''", true), ("a == 'web' && b == 'x'", false), ("has(c) || has(b) && has(a)", true), ("(has(c) || has(b)) && has(c)", false),
-  ])
+  @Test(
+    "What present labels mean",
+    arguments: [
+      ("a == 'web'", true), ("a == 'we'", false), ("a != 'web'", false), ("a contains 'e'", true), ("a contains ''", true),
+      ("a contains 'wb'", false),
+      ("a contains 'webs'", false), ("a starts with 'we'", true), ("a starts with 'eb'", false), ("a ends with 'eb'", true),
+      ("a ends with 'we'", false),
+      ("a in {'x', 'web'}", true), ("a in {}", false), ("a not in {}", true), ("a not in {'web'}", false), ("!a == 'x' && has(a)", true),
+      ("a == 'x' || b == ''", true), ("a == 'web' && b == 'x'", false), ("has(c) || has(b) && has(a)", true),
+      ("(has(c) || has(b)) && has(c)", false),
+    ])
   func present(text: String, matches: Bool) throws { #expect(try Selector(parsing: text).matches(["a": "web", "b": ""]) == matches) }
 
   @Test("all() has Calico's identifier, however it is written", arguments: ["", "all()", " ( all() ) "])
@@ -78,15 +97,17 @@ struct SelectorTests {
     #expect(try Selector(parsing: "!(has(a) || global())").mentionsGlobal && !a.mentionsGlobal)
   }
 
-  @Test("Restrictions", arguments: [
-    ("a == 'x'", ["a": LabelRestriction(mustBePresent: true, values: ["x"])]), ("has(a)", ["a": LabelRestriction(mustBePresent: true)]),
-    ("!has(a)", ["a": LabelRestriction(mustBeAbsent: true)]), ("a != 'x'", [:]), ("all()", [:]),
-    ("a in {'x','y'} && a in {'y','z'}", ["a": LabelRestriction(mustBePresent: true, values: ["y"])]),
-    ("a == 'x' || a == 'w'", ["a": LabelRestriction(mustBePresent: true, values: ["w", "x"])]),
-    ("a == 'x' || has(a)", ["a": LabelRestriction(mustBePresent: true)]), ("a == 'x' || b == 'x'", [:]), ("has(a) || !has(a)", [:]),
-    ("a == 'x' && !has(b)", ["a": LabelRestriction(mustBePresent: true, values: ["x"]), "b": LabelRestriction(mustBeAbsent: true)]),
-    ("!(a != 'x' || has(b))", ["a": LabelRestriction(mustBePresent: true, values: ["x"]), "b": LabelRestriction(mustBeAbsent: true)]),
-  ] as [(String, [String: LabelRestriction])])
+  @Test(
+    "Restrictions",
+    arguments: [
+      ("a == 'x'", ["a": LabelRestriction(mustBePresent: true, values: ["x"])]), ("has(a)", ["a": LabelRestriction(mustBePresent: true)]),
+      ("!has(a)", ["a": LabelRestriction(mustBeAbsent: true)]), ("a != 'x'", [:]), ("all()", [:]),
+      ("a in {'x','y'} && a in {'y','z'}", ["a": LabelRestriction(mustBePresent: true, values: ["y"])]),
+      ("a == 'x' || a == 'w'", ["a": LabelRestriction(mustBePresent: true, values: ["w", "x"])]),
+      ("a == 'x' || has(a)", ["a": LabelRestriction(mustBePresent: true)]), ("a == 'x' || b == 'x'", [:]), ("has(a) || !has(a)", [:]),
+      ("a == 'x' && !has(b)", ["a": LabelRestriction(mustBePresent: true, values: ["x"]), "b": LabelRestriction(mustBeAbsent: true)]),
+      ("!(a != 'x' || has(b))", ["a": LabelRestriction(mustBePresent: true, values: ["x"]), "b": LabelRestriction(mustBeAbsent: true)]),
+    ] as [(String, [String: LabelRestriction])])
   func restrictions(text: String, expected: [String: LabelRestriction]) throws {
     #expect(try Selector(parsing: text).restrictions == expected)
   }

@@ -121,7 +121,8 @@ final class FieldReader {
   func array(_ name: String, countMax: Int? = nil) -> [(value: JSONValue, path: JSONPath)] {
     guard let value = value(name) else { return [] }
     guard let elements = value.array else {
-      findings.error(path(name), value, "is not a list", fix: value.object == nil ? "write [\(value.text())]" : "begin its elements with '- '")
+      findings.error(
+        path(name), value, "is not a list", fix: value.object == nil ? "write [\(value.text())]" : "begin its elements with '- '")
       return []
     }
     if let countMax, elements.count > countMax {

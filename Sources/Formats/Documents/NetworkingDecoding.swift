@@ -27,9 +27,10 @@ extension FieldReader {
       spec.addresses.append(NodeSpec.Address(address: address, type: reader.string("type")))
       reader.finish()
     }
-    finish(inert: [
-      "ipv4VXLANTunnelAddr", "ipv6VXLANTunnelAddr", "vxlanTunnelMACAddr", "vxlanTunnelMACAddrV6", "wireguard",
-    ], hints: ["orchRefs", "interfaces"])
+    finish(
+      inert: [
+        "ipv4VXLANTunnelAddr", "ipv6VXLANTunnelAddr", "vxlanTunnelMACAddr", "vxlanTunnelMACAddrV6", "wireguard",
+      ], hints: ["orchRefs", "interfaces"])
     return spec
   }
 
@@ -213,7 +214,9 @@ extension FieldReader {
       let ipProtocol = reader.ipProtocol("protocol")
       let port = reader.integer("port", in: 1...65535)
       reader.finish(hints: ["hostPort", "hostIP"])
-      if let fault = NameRules.portNameFault(name) { findings.refusal(reader.path("name"), .string(name), "is not a port's name: \(fault)") }
+      if let fault = NameRules.portNameFault(name) {
+        findings.refusal(reader.path("name"), .string(name), "is not a port's name: \(fault)")
+      }
       if ipProtocol?.hasPorts == false { findings.refusal(reader.path("protocol"), nil, "has no ports", fix: "use TCP, UDP or SCTP") }
       guard let ipProtocol, let port else {
         if port == nil { findings.refusal(path, nil, "needs a protocol and a port") }

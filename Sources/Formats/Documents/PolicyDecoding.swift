@@ -28,7 +28,9 @@ extension FieldReader {
       spec.applyOnForward = bool("applyOnForward") ?? false
       if spec.doNotTrack, spec.preDNAT { findings.refusal(path("preDNAT"), true, "excludes doNotTrack", fix: "remove one of them") }
       if spec.preDNAT, !spec.egress.isEmpty { findings.refusal(path("egress"), nil, "must be empty in a policy with preDNAT") }
-      if spec.preDNAT, spec.types.contains(.egress) { findings.refusal(path("types"), nil, "must not hold Egress in a policy with preDNAT") }
+      if spec.preDNAT, spec.types.contains(.egress) {
+        findings.refusal(path("types"), nil, "must not hold Egress in a policy with preDNAT")
+      }
       if spec.preDNAT || spec.doNotTrack, !spec.applyOnForward {
         findings.refusal(
           path, nil, "needs applyOnForward with \(spec.preDNAT ? "preDNAT" : "doNotTrack")", fix: "add applyOnForward: true")
@@ -210,7 +212,9 @@ extension FieldReader {
       entity.services = ServiceMatch(name: name, namespace: namespace)
       let servicesPath = path("services")
       if name.isEmpty { findings.error(servicesPath, nil, "has no name", fix: "add the name of the service") }
-      if isGlobal, namespace == nil { findings.error(servicesPath, nil, "has no namespace, which a global policy must give", fix: "add it") }
+      if isGlobal, namespace == nil {
+        findings.error(servicesPath, nil, "has no namespace, which a global policy must give", fix: "add it")
+      }
       if !mayNameServices {
         findings.error(servicesPath, nil, "stands on the wrong side: services name the source of ingress and the destination of egress")
       }

@@ -126,7 +126,9 @@ extension FieldReader {
 
   func check(_ metadata: inout Metadata, of kind: Kind, _ defaultNamespace: String) {
     if metadata.name.isEmpty {
-      if value("name")?.string != nil || value("name") == nil { findings.error(path("name"), nil, "is missing", fix: "give the object a name") }
+      if value("name")?.string != nil || value("name") == nil {
+        findings.error(path("name"), nil, "is missing", fix: "give the object a name")
+      }
     } else if let fault = Self.nameFault(metadata.name, of: kind) {
       findings.error(path("name"), .string(metadata.name), "is not a name for kind \(kind.rawValue): \(fault)")
     }

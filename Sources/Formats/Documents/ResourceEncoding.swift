@@ -35,18 +35,21 @@ extension ResourceCodec {
       return .object(result)
     case (.array(let new), .array(let old), .array(let before)) where old.count == before.count:
       var free = Set(before.indices)
-      return .array(new.enumerated().map { index, element in
-        // The same element may have moved; only one that is equal, or in the same place of a list as long as before, inherits.
-        if let match = free.contains(index) && before[index] == element ? index : free.sorted().first(where: { before[$0] == element }) {
-          free.remove(match)
-          return old[match]
-        }
-        if new.count == before.count, element.object != nil, old[index].object != nil, !before.contains(element), !new.contains(before[index]) {
-          free.remove(index)
-          return merge(element, onto: old[index], readAs: before[index])
-        }
-        return strip(element)
-      })
+      return .array(
+        new.enumerated().map { index, element in
+          // The same element may have moved; only one that is equal, or in the same place of a list as long as before, inherits.
+          if let match = free.contains(index) && before[index] == element ? index : free.sorted().first(where: { before[$0] == element }) {
+            free.remove(match)
+            return old[match]
+          }
+          if new.count == before.count, element.object != nil, old[index].object != nil, !before.contains(element),
+            !new.contains(before[index])
+          {
+            free.remove(index)
+            return merge(element, onto: old[index], readAs: before[index])
+          }
+          return strip(element)
+        })
     default: return strip(new)
     }
   }
@@ -128,12 +131,13 @@ extension ResourceCodec {
         fields["bgp"] = .object(inner)
       }
       if !node.addresses.isEmpty {
-        fields["addresses"] = .array(node.addresses.map { address in
-          var inner = JSONObject()
-          inner["address"] = .string(address.address)
-          inner["type"] = address.type.map(JSONValue.string)
-          return .object(inner)
-        })
+        fields["addresses"] = .array(
+          node.addresses.map { address in
+            var inner = JSONObject()
+            inner["address"] = .string(address.address)
+            inner["type"] = address.type.map(JSONValue.string)
+            return .object(inner)
+          })
       }
     case .ipPool(let pool):
       fields["cidr"] = .string(pool.cidr.description)
@@ -191,9 +195,10 @@ extension ResourceCodec {
       fields["interfaceName"] = text(endpoint.interfaceName)
       fields["mac"] = text(endpoint.mac)
       if !endpoint.ports.isEmpty {
-        fields["ports"] = .array(endpoint.ports.map { port in
-          ["name": .string(port.name), "protocol": word(port.ipProtocol), "port": .integer(Int64(port.port))]
-        })
+        fields["ports"] = .array(
+          endpoint.ports.map { port in
+            ["name": .string(port.name), "protocol": word(port.ipProtocol), "port": .integer(Int64(port.port))]
+          })
       }
       fields["allowSpoofedSourcePrefixes"] = list(endpoint.allowSpoofedSourcePrefixes)
     }
@@ -233,10 +238,11 @@ extension ResourceCodec {
   private static func entity(_ entity: EntityRule) -> JSONObject {
     func ports(_ ports: [PortMatch]) -> JSONValue? {
       if ports.isEmpty { return nil }
-      return .array(ports.map { port in
-        if case .range(let range) = port, range.count == 1 { return .integer(Int64(range.lowerBound)) }
-        return .string(port.description)
-      })
+      return .array(
+        ports.map { port in
+          if case .range(let range) = port, range.count == 1 { return .integer(Int64(range.lowerBound)) }
+          return .string(port.description)
+        })
     }
     var fields = JSONObject()
     fields["nets"] = list(entity.nets)

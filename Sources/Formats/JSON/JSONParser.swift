@@ -1,8 +1,8 @@
 /// Octets to a JSON tree, strictly by RFC 8259; whatever the tree could not hold exactly is refused with its line and column.
 ///
-/// Hazards and the answer to each: nesting (a depth limit, because the parser recurses), repeated member names (refused; RFC 8259, section 4,
-/// calls the outcome unpredictable), lone surrogates and broken UTF-8 (refused; a Swift string cannot hold them), integers beyond 64 bits
-/// (kept as the nearest double), numbers beyond a double (refused).
+/// Hazards and the answer to each: nesting (a depth limit, because the parser recurses), repeated member names (refused; RFC 8259,
+/// section 4, calls the outcome unpredictable), lone surrogates and broken UTF-8 (refused; a Swift string cannot hold them), integers
+/// beyond 64 bits (kept as the nearest double), numbers beyond a double (refused).
 
 /// Why a text is no JSON, and where.
 public struct JSONError: Error, Equatable, Sendable, CustomStringConvertible {
@@ -134,7 +134,9 @@ struct JSONParser {
     let outer = path
     while true {
       let start = offset
-      guard offset < bytes.count, bytes[offset] == UInt8(ascii: "\"") else { throw fail("\(here) where a member name in quotes is expected") }
+      guard offset < bytes.count, bytes[offset] == UInt8(ascii: "\"") else {
+        throw fail("\(here) where a member name in quotes is expected")
+      }
       let name = try string()
       let repeated: Bool
       if members.count < 16 {
@@ -221,7 +223,9 @@ struct JSONParser {
       case UInt8(ascii: "\""):
         defer { offset += 1 }
         if buffer.isEmpty {
-          guard let text = String(validating: bytes[plain..<offset], as: UTF8.self) else { throw fail("the string is not UTF-8", at: start) }
+          guard let text = String(validating: bytes[plain..<offset], as: UTF8.self) else {
+            throw fail("the string is not UTF-8", at: start)
+          }
           return text
         }
         buffer.append(contentsOf: bytes[plain..<offset])

@@ -22,14 +22,16 @@ public struct JSONPath: Hashable, Sendable, CustomStringConvertible, Expressible
   public init(stringLiteral value: String) { text = value }
   /// Names that would read as something else in a path stand in brackets: `metadata.labels["projectcalico.org/tier"]`.
   public func member(_ name: String) -> JSONPath {
-    let plain = !name.isEmpty && name.utf8.allSatisfy { byte in
-      switch byte {
-      case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
-        UInt8(ascii: "_"), UInt8(ascii: "-"):
-        true
-      default: false
+    let plain =
+      !name.isEmpty
+      && name.utf8.allSatisfy { byte in
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
+          UInt8(ascii: "_"), UInt8(ascii: "-"):
+          true
+        default: false
+        }
       }
-    }
     if !plain { return JSONPath("\(text)[\(JSONValue.string(name).text())]") }
     return JSONPath(text.isEmpty ? name : "\(text).\(name)")
   }

@@ -33,18 +33,25 @@ public enum SHA1 {
 public enum SHA256 {
   /// The 32 octets of the digest.
   public static func digest(of message: some Sequence<UInt8>) -> [UInt8] {
-    octets(of: sha2(message, initial: [
-      0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19,
-    ]))
+    octets(
+      of: sha2(
+        message,
+        initial: [
+          0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19,
+        ]))
   }
 }
 
 public enum SHA224 {
   /// The 28 octets of the digest.
   public static func digest(of message: some Sequence<UInt8>) -> [UInt8] {
-    octets(of: sha2(message, initial: [
-      0xc105_9ed8, 0x367c_d507, 0x3070_dd17, 0xf70e_5939, 0xffc0_0b31, 0x6858_1511, 0x64f9_8fa7, 0xbefa_4fa4,
-    ]).dropLast())
+    octets(
+      of: sha2(
+        message,
+        initial: [
+          0xc105_9ed8, 0x367c_d507, 0x3070_dd17, 0xf70e_5939, 0xffc0_0b31, 0x6858_1511, 0x64f9_8fa7, 0xbefa_4fa4,
+        ]
+      ).dropLast())
   }
 }
 

@@ -26,6 +26,7 @@ public func randomUUID() -> String {
 public func randomUUID(using generator: inout some RandomNumberGenerator) -> String {
   let high = generator.next() & 0xffff_ffff_ffff_0fff | 0x4000
   let low = generator.next() & 0x3fff_ffff_ffff_ffff | 0x8000_0000_0000_0000
-  let digits = Array(hexadecimalText([high, low].flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> UInt64(56 - 8 * $0)) } }))
+  let digits = Array(
+    hexadecimalText([high, low].flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> UInt64(56 - 8 * $0)) } }))
   return [0..<8, 8..<12, 12..<16, 16..<20, 20..<32].map { String(digits[$0]) }.joined(separator: "-")
 }

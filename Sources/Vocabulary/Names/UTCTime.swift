@@ -48,7 +48,8 @@ public struct UTCTime: Hashable, Comparable, Sendable, CustomStringConvertible {
       }
       return value
     }
-    guard bytes.count >= 20, let year = number(0, 4), bytes[4] == UInt8(ascii: "-"), let month = number(5, 2), bytes[7] == UInt8(ascii: "-"),
+    guard bytes.count >= 20, let year = number(0, 4), bytes[4] == UInt8(ascii: "-"), let month = number(5, 2),
+      bytes[7] == UInt8(ascii: "-"),
       let dayOfMonth = number(8, 2), bytes[10] | 0x20 == UInt8(ascii: "t"), let hour = number(11, 2), bytes[13] == UInt8(ascii: ":"),
       let minute = number(14, 2), bytes[16] == UInt8(ascii: ":"), let second = number(17, 2),
       (1...12).contains(month), hour < 24, minute < 60, second <= 60
@@ -74,7 +75,8 @@ public struct UTCTime: Hashable, Comparable, Sendable, CustomStringConvertible {
       guard index + 1 == bytes.count else { return nil }
     } else {
       guard bytes[index] == UInt8(ascii: "+") || bytes[index] == UInt8(ascii: "-"), index + 6 == bytes.count,
-        bytes[index + 3] == UInt8(ascii: ":"), let hours = number(index + 1, 2), let minutes = number(index + 4, 2), hours < 24, minutes < 60
+        bytes[index + 3] == UInt8(ascii: ":"), let hours = number(index + 1, 2), let minutes = number(index + 4, 2), hours < 24,
+        minutes < 60
       else { return nil }
       offset = (hours * 60 + minutes) * (bytes[index] == UInt8(ascii: "+") ? 60 : -60)
     }
