@@ -29,7 +29,8 @@ public struct ResourceFeed: Sendable {
 
   private var prefixes: [String] { kinds.map { ResourceKey.prefix(of: $0) } + rawPrefixes }
 
-  /// Calls `deliver` with batches, in order, until the task is cancelled. Retries wait 100 ms, doubling to 5 s.
+  /// Calls `deliver` with batches, in order, until the task is cancelled. Retries wait 100 ms, doubling to 5 s; the wait begins anew once a
+  /// watch delivered something.
   public func run(_ deliver: @Sendable ([FeedEvent]) -> Void) async {
     var known: [String: Revision] = [:]
     var isInSync = false
@@ -66,7 +67,6 @@ public struct ResourceFeed: Sendable {
         let start = position ?? .zero
         events.append(.revision(start))
         deliver(events)
-        delay = .milliseconds(100)
         for try await batch in datastore.watch(prefixes: prefixes, after: start) {
           var events: [FeedEvent] = []
           for change in batch.events {
@@ -83,20 +83,23 @@ public struct ResourceFeed: Sendable {
             }
           }
           events.append(.revision(batch.revision))
+          delay = .milliseconds(100)
           deliver(events)
         }
         if Task.isCancelled { return }
+        // A watch ends with an error; one that ends without has been cut off all the same.
+        throw DatastoreError.unavailable("the watch ended")
       } catch DatastoreError.compacted {
-        continue
+        // Nobody needs to hear of it: the next list says what was missed.
       } catch {
         let text = "\(error)"
         if problem != text {
           problem = text
           deliver([.connection(problem: text)])
         }
-        try? await Task.sleep(for: delay)
-        delay = min(delay * 2, .seconds(5))
       }
+      try? await Task.sleep(for: delay)
+      delay = min(delay * 2, .seconds(5))
     }
   }
 

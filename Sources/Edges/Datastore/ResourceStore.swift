@@ -117,12 +117,15 @@ public struct ResourceStore: Sendable {
   @discardableResult
   public func create(_ resource: Resource, document: JSONValue? = nil) async throws(ResourceStoreError) -> StoredResource {
     let key = resource.key
-    try await checkReferences(resource)
     let stored = Self.newDocument(resource, document)
-    switch try await transact(if: [.absent(key.path)], then: [.put(key.path, Array(stored.text().utf8))]) {
-    case .committed(let revision): return Self.stored(resource, stored, revision)
-    case .conflict: throw .alreadyExists(key)
+    for _ in 0..<100 {
+      let references = try await checkReferences(resource)
+      switch try await transact(if: [.absent(key.path)] + references, then: [.put(key.path, stored.bytes)]) {
+      case .committed(let revision): return Self.stored(resource, stored, revision)
+      case .conflict(let present): if present[0] != nil { throw .alreadyExists(key) }
+      }
     }
+    throw .conflict(key)
   }
 
   /// Replaces what is stored. With `metadata.resourceVersion` set, only if that is still the revision.
@@ -139,6 +142,7 @@ public struct ResourceStore: Sendable {
   }
 
   /// Creates or updates. Nothing is written when nothing would change.
+  @discardableResult
   public func apply(
     _ resource: Resource, document: JSONValue? = nil
   ) async throws(ResourceStoreError) -> (stored: StoredResource, outcome: WriteOutcome) {
@@ -163,7 +167,7 @@ public struct ResourceStore: Sendable {
     _ old: KeyValue, _ resource: Resource, _ document: JSONValue?
   ) async throws(ResourceStoreError) -> (StoredResource?, WriteOutcome) {
     let key = resource.key
-    try await checkReferences(resource)
+    let references = try await checkReferences(resource)
     let before = (try? JSONValue(parsing: old.value)) ?? .object(JSONObject())
     try Self.checkImmutable(key, before, resource)
     var merged = resource
@@ -176,7 +180,7 @@ public struct ResourceStore: Sendable {
     var after = ResourceCodec.encode(merged, onto: base)
     after["metadata"]?["resourceVersion"] = nil
     if after == before { return (Self.stored(merged, before, old.modRevision), .unchanged) }
-    switch try await transact(if: [.modRevision(key.path, equals: old.modRevision)], then: [.put(key.path, Array(after.text().utf8))]) {
+    switch try await transact(if: [.modRevision(key.path, equals: old.modRevision)] + references, then: [.put(key.path, after.bytes)]) {
     case .committed(let revision): return (Self.stored(merged, after, revision), .updated)
     case .conflict: return (nil, .updated)
     }
@@ -213,11 +217,14 @@ public struct ResourceStore: Sendable {
       for kind in [Kind.networkPolicy, .globalNetworkPolicy] {
         let members = try await list(kind).items.filter { $0.resource.policy?.tier == key.name }
         if let first = members.first {
-          throw .refused(key, reason: "Cannot delete a non-empty tier: it holds \(members.count) \(kind.rawValue), the first is \(first.resource.key.qualifiedName)")
+          throw .refused(
+            key, reason: "cannot delete a non-empty tier: \(first.resource.key) is in it\(members.count == 1 ? "" : " (and \(members.count - 1) more)")")
         }
       }
     }
-    if key.kind == .profile, key.name == "projectcalico-default-allow" { throw .refused(key, reason: "this profile is built in and cannot be deleted") }
+    if key.kind == .profile, key.name == "projectcalico-default-allow" {
+      throw .refused(key, reason: "this profile is built in and cannot be deleted")
+    }
     for _ in 0..<100 {
       guard let old = try await fetch(key.path) else { throw .doesNotExist(key) }
       if let revision, revision != old.modRevision { throw .conflict(key) }
@@ -226,11 +233,14 @@ public struct ResourceStore: Sendable {
     throw .conflict(key)
   }
 
-  /// A policy needs its tier; a pool must not overlap another.
-  private func checkReferences(_ resource: Resource) async throws(ResourceStoreError) {
+  /// A policy needs its tier; a pool must not overlap another. Returns what must still hold when the object is written.
+  private func checkReferences(_ resource: Resource) async throws(ResourceStoreError) -> [Comparison] {
     if let policy = resource.policy, Self.fixedTiers[policy.tier] == nil {
       let tier = ResourceKey(.tier, name: policy.tier)
-      if try await fetch(tier.path) == nil { throw .refused(resource.key, reason: "spec.tier: \(tier) does not exist; create it first") }
+      guard let stored = try await fetch(tier.path) else {
+        throw .refused(resource.key, reason: "spec.tier: \(tier) does not exist; create it first")
+      }
+      return [.modRevision(tier.path, equals: stored.modRevision)]
     }
     if case .ipPool(let pool) = resource.spec {
       for other in try await list(.ipPool).items where other.resource.key != resource.key {
@@ -239,6 +249,7 @@ public struct ResourceStore: Sendable {
         }
       }
     }
+    return []
   }
 
   static func newDocument(_ resource: Resource, _ document: JSONValue?) -> JSONValue {

@@ -9,6 +9,8 @@ public struct AllocationBlock: Hashable, Sendable {
     public var handleID: String?
     /// namespace, pod, node, …: for people and for the garbage collector.
     public var secondary: [String: String]
+    /// Members that we do not know (releasedAt, alternateOwnerAttrs): they stay with the attribute they belong to.
+    var others = JSONObject()
     public init(handleID: String?, secondary: [String: String]) {
       self.handleID = handleID
       self.secondary = secondary
@@ -150,7 +152,9 @@ public struct AllocationBlock: Hashable, Sendable {
     for value in document["attributes"]?.array ?? [] {
       var secondary: [String: String] = [:]
       for member in value["secondary"]?.object?.members ?? [] { secondary[member.name] = member.value.string }
-      attributes.append(Attribute(handleID: value["handle_id"]?.string, secondary: secondary))
+      var attribute = Attribute(handleID: value["handle_id"]?.string, secondary: secondary)
+      attribute.others = JSONObject((value.object?.members ?? []).filter { $0.name != "handle_id" && $0.name != "secondary" })
+      attributes.append(attribute)
     }
     self.attributes = attributes
     guard let held = document["allocations"]?.array, held.count == count else { throw .unreadable("allocations are not \(count)") }
@@ -181,7 +185,12 @@ public struct AllocationBlock: Hashable, Sendable {
     }
     sequenceNumberForAllocation = [:]
     for member in document["sequenceNumberForAllocation"]?.object?.members ?? [] {
-      if let ordinal = Int(member.name), let number = member.value.integer { sequenceNumberForAllocation[ordinal] = UInt64(max(number, 0)) }
+      guard let ordinal = Int(member.name), (0..<count).contains(ordinal) else { continue }
+      switch member.value {
+      case .integer(let number): sequenceNumberForAllocation[ordinal] = UInt64(max(number, 0))
+      case .unsigned(let number): sequenceNumberForAllocation[ordinal] = number
+      default: break
+      }
     }
   }
 
@@ -193,13 +202,12 @@ public struct AllocationBlock: Hashable, Sendable {
     value["affinity_claim_time"] = affinityClaimTime.map { .string($0) }
     value["allocations"] = .array(allocations.map { $0.map { .integer(Int64($0)) } ?? .null })
     value["unallocated"] = .array(unallocated.map { .integer(Int64($0)) })
-    let before = document["attributes"]?.array ?? []
     value["attributes"] = .array(
       attributes.map { attribute in
-        // Members that we do not know (releasedAt, alternateOwnerAttrs) stay with the attribute they belong to.
-        var entry = before.first { $0["handle_id"]?.string == attribute.handleID } ?? .object(JSONObject())
-        entry["handle_id"] = attribute.handleID.map { .string($0) }
+        var entry = JSONValue.object(JSONObject())
+        entry["handle_id"] = attribute.handleID.map { .string($0) } ?? .null
         entry["secondary"] = .object(JSONObject(attribute.secondary.sorted { $0.key < $1.key }.map { .init($0.key, .string($0.value)) }))
+        for member in attribute.others.members { entry[member.name] = member.value }
         return entry
       })
     value["sequenceNumber"] = number(sequenceNumber)

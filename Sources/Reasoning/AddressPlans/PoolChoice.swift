@@ -12,6 +12,7 @@ public enum PoolChoice {
     var problems: [String] = []
     func pool(_ resource: Resource) -> IPPoolSpec? { if case .ipPool(let pool) = resource.spec { pool } else { nil } }
     func fault(_ pool: IPPoolSpec) -> String? {
+      if let fault = sizeFault(pool) { return fault }
       if pool.disabled { return "is disabled" }
       if !pool.allowedUses.contains(use) { return "is not for workloads" }
       guard let selector = try? Selector(parsing: pool.nodeSelector) else { return "has a nodeSelector that cannot be read" }
@@ -30,6 +31,13 @@ public enum PoolChoice {
       if let fault = fault(found) { problems.append("pool \(word) \(fault)") } else { chosen.append(found) }
     }
     return (chosen, problems)
+  }
+
+  /// Why the pool cannot be cut into blocks, whatever a stored document says.
+  public static func sizeFault(_ pool: IPPoolSpec) -> String? {
+    let sizes: ClosedRange<UInt8> = pool.cidr.family == .v4 ? 20...32 : 116...128
+    if !sizes.contains(pool.blockSize) { return "has block size \(pool.blockSize); it must be \(sizes.lowerBound) to \(sizes.upperBound)" }
+    return pool.blockSize < pool.cidr.length ? "is smaller than one of its blocks (/\(pool.blockSize))" : nil
   }
 
   /// How many blocks the pool has, at most 2³² of them counted.
