@@ -5,7 +5,7 @@ MARGAY := $(BUILD)/margay
 LAB ?= demo
 export SWIFT_BACKTRACE ?= enable=no
 
-.PHONY: help build demo down test unit e2e-short test-long bench goldens clean
+.PHONY: help build demo down test unit e2e-short goldens clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -28,14 +28,14 @@ test: ## units, contracts, kernel tests and the demo
 
 unit: ## only the Swift tests; FILTER=BGP selects
 	@scripts/prepare test
-	@swift test $(if $(FILTER),--filter $(FILTER))
+	@swift test --no-parallel $(if $(FILTER),--filter $(FILTER))
 
 e2e-short: ## the short end-to-end set beyond `make test`
 	@scripts/prepare test
 	@scripts/e2e-short
 
 goldens: ## rewrite expected outputs, for review as a diff
-	@UPDATE_GOLDENS=1 swift test
+	@UPDATE_GOLDENS=1 swift test --no-parallel
 
 clean: ## remove what was built
 	@rm -rf .build
