@@ -32,6 +32,7 @@ final class FelixAgent {
   private let links: LinkDriver
   private let monitor: RouteMonitor
   private let flows = FlowMemory(namespace: nil)
+  private var holders = AddressHolders()
 
   private var isRoundDue = false
   private var isInSync = false
@@ -80,6 +81,7 @@ final class FelixAgent {
       switch event {
       case .resource(let key, let stored):
         unreadable[key] = nil
+        holders.note(key, stored?.resource)
         calculation.receive(.resource(key, stored?.resource))
       case .unreadable(let key, let reason):
         // Its last good version stays; what the calculation never saw, it cannot enforce, and the status says so.
@@ -167,7 +169,6 @@ final class FelixAgent {
     rounds += 1
     problems = []
     let revision = received
-    let before = localAddresses()
     let changes = calculation.flush()
     plan.apply(changes)
     let rules = renderer.apply(changes)
@@ -193,19 +194,18 @@ final class FelixAgent {
       problems += report.problems.map(\.description)
       if let next = report.again { again(after: next - .now) }
     }
-    // 5. An address that left this host takes its flows along: whoever gets it next inherits none.
-    let gone = before.subtracting(localAddresses())
+    // 5. An address that its workload gave up, here or on another host, takes its flows along: established traffic is accepted
+    //    before policy is asked, so whoever gets the address next must inherit none.
+    let gone = holders.takeGone()
     if !gone.isEmpty {
       // A walk through connection tracking takes milliseconds: not on this thread.
       Task.detached { [flows, log] in
-        do { try await flows.forget(gone.sorted()) } catch { log.error("forgetting the flows of \(gone.sorted()): \(error)") }
+        do { try await flows.forget(gone) } catch { log.error("forgetting the flows of \(gone): \(error)") }
       }
     }
     applied = revision
     post(revision)
   }
-
-  private func localAddresses() -> Set<IPAddress> { Set(plan.endpoints.values.flatMap(\.addresses)) }
 
   @discardableResult
   private func attempt(_ what: String, _ work: () throws -> Void) -> Bool {
