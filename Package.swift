@@ -130,7 +130,9 @@ let package = Package(
     tests("Datastore", [
       "Datastore", "DatastoreMemory", "DatastoreSQLite", "DatastoreContract", "datastore-probe", "Documents", "JSON", "Resources", "Sockets",
     ]),
-    tests("AddressPlans", ["AddressPlans", "AddressAssignment", "Datastore", "DatastoreMemory", "Resources", "JSON", "Addresses"]),
+    tests("AddressPlans", [
+      "AddressPlans", "AddressAssignment", "Datastore", "DatastoreMemory", "DatastoreSQLite", "Resources", "Sockets", "Names", "JSON", "Addresses",
+    ]),
     tests("CNI", [
       "CNIMessages", "CNIServer", "JSON", "KernelSandbox", "DatastoreMemory", "Datastore", "NetlinkEdge", "NetlinkMessages", "Sockets", "Resources",
       "Addresses", "Names", log,

@@ -91,7 +91,9 @@ extension DatastoreContract {
       try expectEqual(found.map { Array($0.utf8) }, sorted.map { Array($0.utf8) }, "the order")
     },
     ContractClaim("A prefix selects exactly the keys that begin with its octets") { store in
-      let keys = ["/p", "/p/", "/p/a", "/p/a/b", "/p/\u{10ffff}", "/p/\u{10ffff}z", "/p0", "/P/a", "/p.", "/q", "/e", "/e\u{301}", "/\u{d7ff}x"]
+      let keys = [
+        "/p", "/p/", "/p/a", "/p/a/b", "/p/\u{10ffff}", "/p/\u{10ffff}z", "/p0", "/P/a", "/p.", "/q", "/e", "/e\u{301}", "/\u{d7ff}x",
+      ]
       try await store.first.commit(keys.map { .put($0, []) })
       for prefix in ["", "/", "/p", "/p/", "/p/a", "/p/a/b", "/p/a/b/c", "/p/\u{10ffff}", "/e", "/\u{d7ff}", "%", "_", "/p/%"] {
         let wanted = keys.filter { $0.utf8.starts(with: prefix.utf8) }.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }

@@ -4,7 +4,7 @@ import DatastoreSQLite
 import Glibc
 import Sockets
 
-/// `write PATH COUNT` waits for a line on its input before each of COUNT puts to `/probe`, whose value is the monotonic time before the put.
+/// `write PATH COUNT` waits for a line on its input before each of COUNT puts to `/probe`; the value is the monotonic time before the put.
 /// `hammer PATH` writes pairs of keys until it is killed, and prints each revision once it is committed.
 /// `count PATH WRITER COUNT` adds COUNT times one to `/count` by compare-and-swap and puts `/log/WRITER/<n>`.
 /// `silent PATH` puts `/silent` and dies without announcing it.

@@ -2,9 +2,11 @@
 import Addresses
 import Datastore
 import DatastoreMemory
+import DatastoreSQLite
 import JSON
 import Names
 import Resources
+import Sockets
 import Synchronization
 import Testing
 
@@ -41,6 +43,38 @@ final class CountingDatastore: Datastore {
   func close() async { await base.close() }
 }
 
+/// Every address held in blocks, by handle; checks that handles count what blocks hold, and that affinities and owners agree.
+private func audit(_ datastore: any Datastore) async throws -> [String: [IPAddress]] {
+  var held: [String: [IPAddress]] = [:]
+  var counted: [String: [String: Int64]] = [:]
+  for family in IPFamily.allCases {
+    var covered: [IPPrefix] = []
+    for item in try await datastore.list(prefix: AddressKeys.blocks(family)).items {
+      let block = try AllocationBlock(parsing: JSONValue(parsing: item.value))
+      #expect(AddressKeys.block(block.cidr) == item.key)
+      #expect(!covered.contains { $0.overlaps(block.cidr) }, "blocks overlap at \(block.cidr)")
+      covered.append(block.cidr)
+      for (ordinal, index) in block.allocations.enumerated() {
+        guard let index, let handle = block.attributes[index].handleID else { continue }
+        held[handle, default: []].append(block.address(ordinal))
+        counted[handle, default: [:]][block.cidr.description, default: 0] += 1
+      }
+      if let owner = block.affinity {
+        let affinity = try await datastore.get(AddressKeys.affinity(node: String(owner.dropFirst(5)), block.cidr))
+        #expect(affinity.map { AddressKeys.isConfirmed(affinity: $0.value) } == true, "\(block.cidr) of \(owner)")
+      }
+    }
+  }
+  for item in try await datastore.list(prefix: "/calico/ipam/v2/handle/").items {
+    let handle = KeyPart.unescape(item.key.dropFirst("/calico/ipam/v2/handle/".count))
+    let stored = try JSONValue(parsing: item.value)["block"]?.object?.members.map { ($0.name, $0.value.integer ?? -1) } ?? []
+    #expect(Dictionary(uniqueKeysWithValues: stored) == counted[handle] ?? [:], "the counts of \(handle)")
+    counted[handle] = nil
+  }
+  #expect(counted.isEmpty, "holders without a handle record: \(counted.keys)")
+  return held
+}
+
 @Suite("AddressBook")
 struct AddressBookTests {
   let datastore: CountingDatastore
@@ -50,14 +84,19 @@ struct AddressBookTests {
   private func bookLater(_ node: String, seconds: Int64) -> AddressBook {
     AddressBook(datastore: datastore, node: node, now: { UTCTime(unixSeconds: UTCTime.now().unixSeconds + seconds) })
   }
-  private func addPool(_ name: String, _ cidr: String, blockSize: UInt8? = nil, _ change: (inout IPPoolSpec) -> Void = { _ in }) async throws {
-    var spec = IPPoolSpec(cidr: IPPrefix(cidr)!, blockSize: blockSize)
-    change(&spec)
+  private func addPool(_ name: String, _ cidr: String, blockSize: UInt8? = nil) async throws {
+    let spec = IPPoolSpec(cidr: IPPrefix(cidr)!, blockSize: blockSize)
     _ = try await ResourceStore(datastore).create(Resource(Metadata(name: name), .ipPool(spec)))
   }
-  private func put(_ key: String, _ text: String) async throws { _ = try await datastore.transact(if: [], then: [.put(key, Array(text.utf8))]) }
-  private func text(_ key: String) async throws -> String? { try await datastore.get(key).map { String(decoding: $0.value, as: UTF8.self) } }
-  private func keys(_ prefix: String) async throws -> [String] { try await datastore.list(prefix: prefix).items.map { String($0.key.dropFirst(prefix.count)) } }
+  private func put(_ key: String, _ text: String) async throws {
+    _ = try await datastore.transact(if: [], then: [.put(key, Array(text.utf8))])
+  }
+  private func text(_ key: String) async throws -> String? {
+    try await datastore.get(key).map { String(decoding: $0.value, as: UTF8.self) }
+  }
+  private func keys(_ prefix: String) async throws -> [String] {
+    try await datastore.list(prefix: prefix).items.map { String($0.key.dropFirst(prefix.count)) }
+  }
   private func address(_ text: String) -> IPAddress { IPAddress(text)! }
   private func message(_ body: () async throws -> Void) async -> String {
     do {
@@ -68,37 +107,7 @@ struct AddressBookTests {
     }
   }
 
-  /// Every address held in blocks, by handle; checks that handles count what blocks hold, and that affinities and owners agree.
-  private func audit() async throws -> [String: [IPAddress]] {
-    var held: [String: [IPAddress]] = [:]
-    var counted: [String: [String: Int64]] = [:]
-    for family in IPFamily.allCases {
-      var covered: [IPPrefix] = []
-      for item in try await datastore.list(prefix: AddressKeys.blocks(family)).items {
-        let block = try AllocationBlock(parsing: JSONValue(parsing: item.value))
-        #expect(AddressKeys.block(block.cidr) == item.key)
-        #expect(!covered.contains { $0.overlaps(block.cidr) }, "blocks overlap at \(block.cidr)")
-        covered.append(block.cidr)
-        for (ordinal, index) in block.allocations.enumerated() {
-          guard let index, let handle = block.attributes[index].handleID else { continue }
-          held[handle, default: []].append(block.address(ordinal))
-          counted[handle, default: [:]][block.cidr.description, default: 0] += 1
-        }
-        if let owner = block.affinity {
-          let affinity = try await datastore.get(AddressKeys.affinity(node: String(owner.dropFirst(5)), block.cidr))
-          #expect(affinity.map { AddressKeys.isConfirmed(affinity: $0.value) } == true, "\(block.cidr) of \(owner)")
-        }
-      }
-    }
-    for item in try await datastore.list(prefix: "/calico/ipam/v2/handle/").items {
-      let handle = KeyPart.unescape(item.key.dropFirst("/calico/ipam/v2/handle/".count))
-      let stored = try JSONValue(parsing: item.value)["block"]?.object?.members.map { ($0.name, $0.value.integer ?? -1) } ?? []
-      #expect(Dictionary(uniqueKeysWithValues: stored) == counted[handle] ?? [:], "the counts of \(handle)")
-      counted[handle] = nil
-    }
-    #expect(counted.isEmpty, "holders without a handle record: \(counted.keys)")
-    return held
-  }
+  private func audit() async throws -> [String: [IPAddress]] { try await AddressPlansTests.audit(datastore) }
 
   @Test("The first address claims a block; all records are Calico's, and one transaction wrote them")
   func firstAddress() async throws {
@@ -301,7 +310,8 @@ struct AddressBookTests {
   func reservations() async throws {
     try await addPool("pool", "10.65.0.0/29", blockSize: 29)
     try await put(
-      "/calico/resources/v3/projectcalico.org/ipreservations/r", #"{"metadata":{"name":"r"},"spec":{"reservedCIDRs":["10.65.0.0/31","10.65.0.5"]}}"#)
+      "/calico/resources/v3/projectcalico.org/ipreservations/r",
+      #"{"metadata":{"name":"r"},"spec":{"reservedCIDRs":["10.65.0.0/31","10.65.0.5"]}}"#)
     let given = try await book().autoAssign(v4: 8, handle: "h").v4
     #expect(given.map(\.description) == ["10.65.0.2", "10.65.0.3", "10.65.0.4", "10.65.0.6", "10.65.0.7"])
     try await book().assign(address("10.65.0.5"), handle: "i")
@@ -336,5 +346,33 @@ struct AddressBookTests {
     try await put("/calico/ipam/v2/host/node1/ipv4/block/10.65.0.0-26", "")
     try await put("/calico/ipam/v2/assignment/ipv4/block/10.65.0.0-26", #"{"cidr":"10.65.0.0/26"}"#)
     #expect(await message { _ = try await book().assign(.v4, handle: "h") }.contains("block/10.65.0.0-26"))
+  }
+}
+
+@Suite("AddressBook on SQLite")
+struct AddressBookOnSQLiteTests {
+  @Test("Allocators in several handles on one file never hand out an address twice")
+  func handles() async throws {
+    let folder = try Files.makeTemporaryDirectory(prefix: "margay-addresses-")
+    defer { try? Files.removeTree(folder) }
+    let stores = try (0..<3).map { _ in try SQLiteDatastore(path: folder + "/store.db") }
+    let pool = IPPoolSpec(cidr: IPPrefix("10.65.0.0/24")!, blockSize: 28)
+    _ = try await ResourceStore(stores[0]).create(Resource(Metadata(name: "pool"), .ipPool(pool)))
+    let start = MonotonicInstant.now
+    let given = try await withThrowingTaskGroup(of: [IPAddress].self) { group in
+      for (index, store) in stores.enumerated() {
+        group.addTask {
+          let book = AddressBook(datastore: store, node: "node\(index)")
+          var given: [IPAddress] = []
+          for round in 0..<80 { given.append(try await book.assign(.v4, handle: "h\(index)-\(round)", attributes: ["pod": "p\(round)"])) }
+          return given
+        }
+      }
+      return try await group.reduce(into: []) { $0 += $1 }
+    }
+    print("240 assignments through three handles on one SQLite file: \(MonotonicInstant.now - start)")
+    #expect(given.count == 240 && Set(given).count == 240)
+    #expect(Set(try await audit(stores[1]).values.joined()) == Set(given))
+    for store in stores { await store.close() }
   }
 }

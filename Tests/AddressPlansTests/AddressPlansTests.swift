@@ -9,10 +9,12 @@ import Testing
 @Suite("AllocationBlock")
 struct AllocationBlockTests {
   static let layout = """
-    {"cidr":"192.168.5.0/29","affinity":"host:node1","affinity_claim_time":"2026-01-01T00:00:00Z","allocations":[0,null,1,null,null,null,null,null],\
-    "unallocated":[3,4,5,6,7,1],"attributes":[{"handle_id":"k8s-pod-network.c1","secondary":{"namespace":"default","node":"node1","pod":"web-1"}},\
-    {"handle_id":null,"secondary":{},"releasedAt":"2026-01-02T00:00:00Z","alternateOwnerAttrs":{"vm":"x"}}],"sequenceNumber":1767225600000000007,\
-    "sequenceNumberForAllocation":{"0":1767225600000000003,"2":18446744073709551615},"deleted":false,"hostAffinity":null}
+    {"cidr":"192.168.5.0/29","affinity":"host:node1","affinity_claim_time":"2026-01-01T00:00:00Z",\
+    "allocations":[0,null,1,null,null,null,null,null],"unallocated":[3,4,5,6,7,1],\
+    "attributes":[{"handle_id":"k8s-pod-network.c1","secondary":{"namespace":"default","node":"node1","pod":"web-1"}},\
+    {"handle_id":null,"secondary":{},"releasedAt":"2026-01-02T00:00:00Z","alternateOwnerAttrs":{"vm":"x"}}],\
+    "sequenceNumber":1767225600000000007,"sequenceNumberForAllocation":{"0":1767225600000000003,"2":18446744073709551615},\
+    "deleted":false,"hostAffinity":null}
     """
   private func block(_ cidr: String) -> AllocationBlock {
     AllocationBlock(cidr: IPPrefix(cidr)!, affinity: "host:n", claimTime: nil, sequenceNumber: 100)
@@ -35,7 +37,8 @@ struct AllocationBlockTests {
     var block = AllocationBlock(cidr: IPPrefix("fd00::/126")!, affinity: "host:n", claimTime: "2026-01-01T00:00:00Z", sequenceNumber: 5)
     _ = block.allocate(1, for: holder("h"))
     let text = """
-      {"cidr":"fd00::/126","affinity":"host:n","affinity_claim_time":"2026-01-01T00:00:00Z","allocations":[0,null,null,null],"unallocated":[1,2,3],\
+      {"cidr":"fd00::/126","affinity":"host:n","affinity_claim_time":"2026-01-01T00:00:00Z","allocations":[0,null,null,null],\
+      "unallocated":[1,2,3],\
       "attributes":[{"handle_id":"h","secondary":{"pod":"h"}}],"sequenceNumber":6,"sequenceNumberForAllocation":{"0":5},"deleted":false}
       """
     #expect(block.json().text() == text)
@@ -95,8 +98,9 @@ struct AllocationBlockTests {
   func exact() throws {
     var block = block("10.0.0.0/29")
     try block.assign(IPAddress("10.0.0.4")!, for: holder("a"))
-    #expect(throws: AllocationBlock.Fault.taken(IPAddress("10.0.0.4")!, by: "a")) { try block.assign(IPAddress("10.0.0.4")!, for: holder("b")) }
-    #expect(throws: AllocationBlock.Fault.notInBlock(IPAddress("10.0.0.8")!)) { try block.assign(IPAddress("10.0.0.8")!, for: holder("b")) }
+    let (inside, outside) = (IPAddress("10.0.0.4")!, IPAddress("10.0.0.8")!)
+    #expect(throws: AllocationBlock.Fault.taken(inside, by: "a")) { try block.assign(inside, for: holder("b")) }
+    #expect(throws: AllocationBlock.Fault.notInBlock(outside)) { try block.assign(outside, for: holder("b")) }
     #expect(!texts(block.allocate(8, for: holder("c"))).contains("10.0.0.4"))
   }
 
@@ -128,7 +132,9 @@ struct PoolChoiceTests {
     change(&spec)
     return Resource(Metadata(name: name), .ipPool(spec))
   }
-  private func chosen(_ pools: [Resource], _ family: IPFamily = .v4, labels: [String: String] = [:], requested: [String] = []) -> ([String], [String]) {
+  private func chosen(
+    _ pools: [Resource], _ family: IPFamily = .v4, labels: [String: String] = [:], requested: [String] = []
+  ) -> ([String], [String]) {
     let (chosen, problems) = PoolChoice.pools(pools, family: family, nodeLabels: labels, requested: requested)
     return (chosen.map(\.cidr.description), problems)
   }
@@ -149,7 +155,8 @@ struct PoolChoiceTests {
   @Test("Requested pools are found by name or CIDR, manual ones too; each that cannot be used has a reason")
   func requested() {
     let pools = [
-      pool("a", "10.2.0.0/16"), pool("manual", "10.4.0.0/16") { $0.assignmentMode = .manual }, pool("off", "10.3.0.0/16") { $0.disabled = true },
+      pool("a", "10.2.0.0/16"), pool("manual", "10.4.0.0/16") { $0.assignmentMode = .manual },
+      pool("off", "10.3.0.0/16") { $0.disabled = true },
       pool("rack", "10.6.0.0/16") { $0.nodeSelector = "rack == '1'" },
     ]
     let (found, problems) = chosen(pools, requested: ["10.2.0.0/16", "manual", "off", "rack", "none"])

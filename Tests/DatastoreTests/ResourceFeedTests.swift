@@ -58,7 +58,9 @@ struct ResourceFeedTests {
   private func set(_ name: String, _ net: String) -> Resource {
     Resource(Metadata(name: name), .globalNetworkSet(NetworkSetSpec(nets: [IPPrefix(net)!])))
   }
-  private func put(_ key: String, _ text: String) async throws { _ = try await datastore.transact(if: [], then: [.put(key, Array(text.utf8))]) }
+  private func put(_ key: String, _ text: String) async throws {
+    _ = try await datastore.transact(if: [], then: [.put(key, Array(text.utf8))])
+  }
 
   private func run(_ consumer: Consumer) -> Task<Void, Never> {
     let feed = ResourceFeed(datastore, kinds: [.globalNetworkSet, .node], rawPrefixes: ["/calico/ipam/v2/host/"])

@@ -70,7 +70,9 @@ struct ResourceStoreTests {
   @Test("Creating what exists, changing what is missing, and changing what changed are errors that name the object")
   func concurrency() async throws {
     let created = try await store.create(set("a", "10.0.0.0/8"))
-    guard case .alreadyExists(let key) = await error({ _ = try await store.create(set("a")) }) else { return #expect(Bool(false), "no error") }
+    guard case .alreadyExists(let key) = await error({ _ = try await store.create(set("a")) }) else {
+      return #expect(Bool(false), "no error")
+    }
     #expect(key == created.resource.key)
     guard case .doesNotExist = await error({ _ = try await store.update(set("b")) }) else { return #expect(Bool(false), "no error") }
     guard case .doesNotExist = await error({ try await store.delete(ResourceKey(.node, name: "b")) }) else {
@@ -107,7 +109,8 @@ struct ResourceStoreTests {
     let key = ResourceKey(.globalNetworkSet, name: "a")
     let text = """
       {"kind":"GlobalNetworkSet","apiVersion":"projectcalico.org/v3","metadata":{"name":"a","uid":"u","generation":7,
-      "ownerReferences":[{"kind":"Thing"}]},"spec":{"nets":["10.0.0.0/8"],"future":{"deep":[1,18446744073709551615]}},"status":{"seen":true}}
+      "ownerReferences":[{"kind":"Thing"}]},"spec":{"nets":["10.0.0.0/8"],"future":{"deep":[1,18446744073709551615]}},
+      "status":{"seen":true}}
       """
     _ = try await datastore.transact(if: [], then: [.put(key.path, Array(text.utf8))])
     _ = try await store.apply(set("a", "11.0.0.0/8"))
@@ -165,7 +168,9 @@ struct ResourceStoreTests {
     #expect(missing.contains("Tier security does not exist"))
     let tier = try await store.create(Resource(Metadata(name: "security"), .tier(TierSpec(order: 10)))).resource.key
     let key = try await store.create(policy("p", tier: "security")).resource.key
-    guard case .refused(_, let full) = await error({ try await store.delete(tier) }) else { return #expect(Bool(false), "a tier with a policy") }
+    guard case .refused(_, let full) = await error({ try await store.delete(tier) }) else {
+      return #expect(Bool(false), "a tier with a policy")
+    }
     #expect(full.contains("GlobalNetworkPolicy p"))
     try await store.delete(key)
     try await store.delete(tier)
@@ -178,7 +183,9 @@ struct ResourceStoreTests {
 
   @Test("Pools neither overlap nor change their addresses")
   func pools() async throws {
-    @Sendable func pool(_ name: String, _ cidr: String) -> Resource { Resource(Metadata(name: name), .ipPool(IPPoolSpec(cidr: IPPrefix(cidr)!))) }
+    @Sendable func pool(_ name: String, _ cidr: String) -> Resource {
+      Resource(Metadata(name: name), .ipPool(IPPoolSpec(cidr: IPPrefix(cidr)!)))
+    }
     try await store.create(pool("a", "10.65.0.0/16"))
     guard case .refused(_, let why) = await error({ _ = try await store.create(pool("b", "10.65.3.0/24")) }) else {
       return #expect(Bool(false), "an overlapping pool")

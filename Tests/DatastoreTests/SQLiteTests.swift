@@ -1,5 +1,5 @@
-/// The contract on SQLite, and what only a store of many processes on one machine can be asked: latency between processes, a writer killed at
-/// any point, leases over restarts of the machine, files that are not ours.
+/// The contract on SQLite, and what only a store of many processes on one machine can be asked: latency between processes, a writer
+/// killed at any point, leases over restarts of the machine, files that are not ours.
 import Datastore
 import DatastoreContract
 import DatastoreSQLite

@@ -52,7 +52,8 @@ struct Records {
   /// Writes block and handle, and with `claiming` this node's confirmed affinity, in one transaction; a nil block is deleted.
   /// False if any of them was changed meanwhile: then this holds what is stored now.
   mutating func write(
-    _ block: AllocationBlock?, claiming: Bool = false, leaving other: (key: String, item: KeyValue?)? = nil, handleBy change: (Int64) -> Int64
+    _ block: AllocationBlock?, claiming: Bool = false, leaving other: (key: String, item: KeyValue?)? = nil,
+    handleBy change: (Int64) -> Int64
   ) async throws(AddressBookError) -> Bool {
     let key = AddressKeys.block(cidr)
     var comparisons: [Comparison] = [blockItem.map { .modRevision(key, equals: $0.modRevision) } ?? .absent(key)]
@@ -166,7 +167,8 @@ struct Search {
         // Another node won this block while we were between the two steps; the record would keep us from our limit of blocks.
         if let affinity = records.affinity, let item = records.blockItem {
           _ = try await book.transact(
-            [.modRevision(affinity.key, equals: affinity.modRevision), .modRevision(item.key, equals: item.modRevision)], [.delete(affinity.key)])
+            [.modRevision(affinity.key, equals: affinity.modRevision), .modRevision(item.key, equals: item.modRevision)],
+            [.delete(affinity.key)])
         }
         return []
       }
@@ -213,7 +215,8 @@ struct Search {
 
   /// An empty block of another node, claimed more than a minute ago, becomes ours.
   private func reclaim(_ item: KeyValue, _ count: Int) async throws(AddressBookError) -> [IPAddress] {
-    guard let cidr = AddressKeys.cidr(ofKey: item.key), isInPools(cidr), pools.contains(where: { $0.blockSize == cidr.length }) else { return [] }
+    guard let cidr = AddressKeys.cidr(ofKey: item.key), pools.contains(where: { $0.cidr.contains(cidr) && $0.blockSize == cidr.length })
+    else { return [] }
     let block = try book.block(item)
     let now = book.now()
     guard block.isEmpty, block.affinity != book.owner else { return [] }

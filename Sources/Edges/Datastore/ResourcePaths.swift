@@ -16,7 +16,8 @@ extension ResourceKey {
   public init?(path: String) {
     guard path.utf8.starts(with: Self.root.utf8) else { return nil }
     let parts = path.dropFirst(Self.root.count).split(separator: "/", omittingEmptySubsequences: false)
-    guard let plural = parts.first, let kind = Self.kindsByPlural[String(plural)], parts.count == (kind.isNamespaced ? 3 : 2) else { return nil }
+    guard let plural = parts.first, let kind = Self.kindsByPlural[String(plural)], parts.count == (kind.isNamespaced ? 3 : 2)
+    else { return nil }
     self.init(kind, namespace: kind.isNamespaced ? KeyPart.unescape(parts[1]) : nil, name: KeyPart.unescape(parts[parts.count - 1]))
   }
   private static let kindsByPlural = Dictionary(uniqueKeysWithValues: Kind.allCases.map { ($0.plural, $0) })

@@ -217,8 +217,8 @@ public struct ResourceStore: Sendable {
       for kind in [Kind.networkPolicy, .globalNetworkPolicy] {
         let members = try await list(kind).items.filter { $0.resource.policy?.tier == key.name }
         if let first = members.first {
-          throw .refused(
-            key, reason: "cannot delete a non-empty tier: \(first.resource.key) is in it\(members.count == 1 ? "" : " (and \(members.count - 1) more)")")
+          let others = members.count == 1 ? "" : " (and \(members.count - 1) more)"
+          throw .refused(key, reason: "cannot delete a non-empty tier: \(first.resource.key) is in it\(others)")
         }
       }
     }

@@ -64,15 +64,16 @@ enum StoreFile {
       }
       if isEmpty {
         try db.execute(sql: StoreTables.schema)
-        try db.execute(sql: "INSERT INTO store (id, revision, compacted, machine) VALUES (1, 0, 0, ?)", arguments: [surroundings.machineID ?? ""])
+        try db.execute(
+          sql: "INSERT INTO store (id, revision, compacted, machine) VALUES (1, 0, 0, ?)", arguments: [surroundings.machineID ?? ""])
         try db.execute(sql: "PRAGMA application_id = \(applicationID); PRAGMA user_version = \(schemaVersion)")
       }
       let machine = try String.fetchOne(db, sql: "SELECT machine FROM store") ?? ""
       if let mine = surroundings.machineID, machine != mine {
         guard machine.isEmpty else {
           throw DatastoreError.unusable(
-            "\(path) belongs to the machine with id \(machine), this is \(mine); a SQLite datastore serves one machine, or two would hand out "
-              + "the same addresses. Use etcd for several machines")
+            "\(path) belongs to the machine with id \(machine), this is \(mine); a SQLite datastore serves one machine, "
+              + "or two would hand out the same addresses. Use etcd for several machines")
         }
         try db.execute(sql: "UPDATE store SET machine = ?", arguments: [mine])
       }

@@ -171,7 +171,8 @@ public struct AllocationBlock: Hashable, Sendable {
     var free: [Int] = []
     var seen = Set<Int>()
     for value in document["unallocated"]?.array ?? [] {
-      guard let ordinal = value.integer.map(Int.init), (0..<count).contains(ordinal), allocations[ordinal] == nil, seen.insert(ordinal).inserted
+      guard let ordinal = value.integer.map(Int.init), (0..<count).contains(ordinal), allocations[ordinal] == nil,
+        seen.insert(ordinal).inserted
       else { continue }
       free.append(ordinal)
     }
