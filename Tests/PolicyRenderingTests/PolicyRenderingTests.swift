@@ -319,6 +319,13 @@ extension Rig {
 
 @Suite("Names")
 struct NameTests {
+  @Test("A rule's comment keeps its number, however long the policy's name")
+  func comments() {
+    #expect(KernelNames.comment(policyKey("web"), .ingress, rule: 1) == "NetworkPolicy default/web ingress rule 1")
+    let long = KernelNames.comment(policyKey(String(repeating: "x", count: 200) + "end"), .egress, rule: 12)
+    #expect(long.utf8.count <= 127 && long.hasSuffix("xend egress rule 12") && long.hasPrefix("NetworkPolicy default/xxx"))
+  }
+
   @Test("Long names are cut and end in a digest of the whole")
   func long() {
     let a = KernelNames.policy(policyKey(String(repeating: "x", count: 253)), .ingress)

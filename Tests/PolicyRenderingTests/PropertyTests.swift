@@ -2,8 +2,11 @@
 
 import Addresses
 import HostPlans
+import KernelSandbox
+import NetlinkEdge
 @testable import PolicyRendering
 import Resources
+import RulesetDriver
 import Rulesets
 import Testing
 
@@ -144,6 +147,22 @@ func changes(from old: HostPlan, to new: HostPlan) -> [HostPlanChange] {
 
 @Suite("Path independence")
 struct WalkTests {
+  @Test("The kernel takes every step of a walk and holds what was wanted", .enabled(if: KernelSandbox.isAvailable), arguments: 100...109 as ClosedRange<UInt64>)
+  func kernel(seed: UInt64) throws {
+    let sandbox = KernelSandbox()
+    let host = try sandbox.namespace("nft")
+    let driver = try RulesetDriver(namespace: host.descriptor.borrowed)
+    var renderer = PolicyRenderer()
+    var maker = PlanMaker(seed: seed)
+    var plan = HostPlan()
+    for _ in 0..<8 {
+      let next = maker.plan()
+      #expect(try driver.apply(renderer.apply(changes(from: plan, to: next))).failures == [], "seed \(seed)")
+      plan = next
+      #expect(try driver.resync().mutations == 0, "seed \(seed)")
+    }
+  }
+
   @Test("Any walk among plans ends in the ruleset that the last plan gives by itself", arguments: 1...30 as ClosedRange<UInt64>)
   func walk(seed: UInt64) throws {
     var maker = PlanMaker(seed: seed)

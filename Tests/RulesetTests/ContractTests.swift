@@ -340,14 +340,22 @@ struct OwnershipTests {
     #expect(error?.code == EPERM && error?.message?.contains("another running process") == true)
   }
 
-  @Test("A flush while nobody owns the table is noticed and repaired; changes of other tables and our own are not taken for it")
+  @Test("Where the table has no owner, a foreign edit wakes us and is repaired; our own changes and other tables are not taken for one")
   func notification() throws {
-    let bench = try Bench(.kernel, table: "plain")
-    let driver = RulesetDriver(kernel: bench.kernel)
+    let bench = try Bench(.kernel)
+    let driver = RulesetDriver(kernel: bench.kernel, flags: [])
     try driver.apply(sample())
     #expect(try driver.receive() == nil, "our own load")
     _ = try bench.nft("add", "table", "inet", "theirs")
     #expect(try driver.receive() == nil, "another table")
+    _ = try bench.nft("flush", "chain", "inet", "margay", "forward")
+    var waiting = pollfd(fd: driver.descriptor, events: Int16(POLLIN), revents: 0)
+    #expect(poll(&waiting, 1, 2000) == 1)
+    let report = try #require(try driver.receive())
+    #expect(report.chainsChanged == 1 && !report.rebuilt && report.failures.isEmpty, "\(report)")
+    _ = try bench.nft("flush", "ruleset")
+    #expect(try driver.receive()?.rebuilt == true)
+    #expect(try driver.receive() == nil && driver.resync().mutations == 0)
   }
 
   @Test("What nft deletes from a table without an owner comes back")

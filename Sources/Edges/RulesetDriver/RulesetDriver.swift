@@ -72,11 +72,13 @@ public final class RulesetDriver {
   /// The kernel holds `desired`, as far as we know.
   private var isKnown = false
   /// What this kernel can do, until it refuses.
-  private var flags: TableFlags = [.owner, .persist]
+  private var flags: TableFlags
   private var isOwner = false
 
-  public init(kernel: any RulesetKernel, log: Logger = Logger(label: "ruleset")) {
+  /// `flags` empty makes a table that others may edit, as a kernel before 6.9 does.
+  public init(kernel: any RulesetKernel, flags: TableFlags = [.owner, .persist], log: Logger = Logger(label: "ruleset")) {
     self.kernel = kernel
+    self.flags = flags
     self.log = log
   }
   /// `namespace` is a descriptor of a network namespace; nil is that of the calling thread.

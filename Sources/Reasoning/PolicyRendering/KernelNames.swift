@@ -11,6 +11,19 @@ enum KernelNames {
   static let acceptMark: UInt32 = 0x10000
   static let passMark: UInt32 = 0x20000
 
+  /// `NetworkPolicy default/web ingress rule 1`, by which people and `explain` find a rule and its counter. A comment has room for 127
+  /// octets: a long name loses its middle, so that the number stays.
+  static func comment(_ key: ResourceKey, _ direction: Direction, rule number: Int) -> String {
+    let tail = "\(direction.word) rule \(number)"
+    let room = 127 - key.kind.rawValue.utf8.count - tail.utf8.count - 2
+    var name = key.qualifiedName
+    if name.utf8.count > room {
+      let half = (room - 2) / 2
+      name = "\(String(decoding: name.utf8.prefix(half), as: UTF8.self))..\(String(decoding: name.utf8.suffix(half), as: UTF8.self))"
+    }
+    return "\(key.kind.rawValue) \(name) \(tail)"
+  }
+
   // Sets and maps that always exist.
   /// Interfaces of known workloads.
   static let workloads = "workloads"

@@ -10,18 +10,22 @@ import Resources
 import Rulesets
 
 struct PolicyGroup: Hashable {
-  var direction: Direction
-  var tiers: [TierPlan]
-  var profiles: [String]
+  let direction: Direction
+  let tiers: [TierPlan]
+  let profiles: [String]
+  /// From the content alone, so that a restart finds its own chains.
+  let name: String
 
   init(_ endpoint: EndpointPlan, _ direction: Direction) {
     self.direction = direction
     tiers = direction == .ingress ? endpoint.ingress : endpoint.egress
     profiles = endpoint.profiles
+    name = Self.name(direction, tiers, profiles)
   }
+  static func == (a: Self, b: Self) -> Bool { a.name == b.name }
+  func hash(into hasher: inout Hasher) { hasher.combine(name) }
 
-  /// From the content alone, so that a restart finds its own chains.
-  var name: String {
+  private static func name(_ direction: Direction, _ tiers: [TierPlan], _ profiles: [String]) -> String {
     var text = "\(direction.word)\n"
     for tier in tiers {
       text += "tier \(tier.name) \(tier.defaultAction.rawValue)\n"

@@ -273,7 +273,7 @@ public struct PolicyRenderer: Sendable {
       var rules: [ChainRule] = []
       var rendering = RenderedPolicy(sets: [:], setIDs: [])
       for (index, rule) in plan.rules(key.direction).enumerated() {
-        var comment = "\(key.policy) \(key.direction.word) rule \(index + 1)"
+        var comment = KernelNames.comment(key.policy, key.direction, rule: index + 1)
         for (word, text) in rule.annotations.sorted(by: { $0.key < $1.key }) { comment += " \(word)=\(text)" }
         let one = RuleRendering(rule, key.direction, comment: comment, logPrefix: logPrefix, in: self)
         rules += one.rules
