@@ -24,10 +24,10 @@ struct FileOptions: ParsableArguments {
       do {
         let bytes = file == "-" ? try Files.read(descriptor: 0, name: name) : try Files.read(file)
         for document in try DocumentReader.read(bytes: bytes, file: name) {
-          switch ResourceCodec.decodeStrict(document) {
-          case .success(let resource): valid.append((resource, document.value))
-          case .failure(let faults): errors += faults.errors.map { "\($0)" }
-          }
+          let review = ResourceCodec.review(document)
+          for warning in review.warnings { writeError("warning: \(warning)\n") }
+          if let resource = review.resource { valid.append((resource, document.value)) }
+          errors += review.errors.map { "\($0)" }
         }
       } catch {
         errors.append("\(error)")

@@ -11,7 +11,8 @@ struct SelectorCommand: ParsableCommand {
     do throws(SelectorError) {
       return try Selector(parsing: text)
     } catch {
-      writeError("\(error)\n")
+      // The selector with a mark below the place that is wrong.
+      writeError("\(error)\n  \(text)\n  \(String(repeating: " ", count: max(error.position - 1, 0)))^\n")
       throw ExitCode(2)
     }
   }
