@@ -16,7 +16,8 @@ struct GoldenTests {
     let clients = IPSetID("s:clients")
     let http = IPSetID("n:http")
     plan.ipSets[clients] = IPSetPlan(
-      content: .nets, members: Set(["10.65.1.7/32", "192.0.2.0/24", "fd65::7/128"].map { .net(prefix($0)) }), explanation: "role == 'client'")
+      content: .nets, members: Set(["10.65.1.7/32", "192.0.2.0/24", "fd65::7/128"].map { .net(prefix($0)) }),
+        explanation: "role == 'client'")
     plan.ipSets[http] = IPSetPlan(
       content: .addressPorts, members: [.addressPort(address("10.65.0.2"), .tcp, 8080)], explanation: "app == 'web', tcp http")
     let guardKey = ResourceKey(.globalNetworkPolicy, name: "guard")

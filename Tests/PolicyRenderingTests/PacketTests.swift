@@ -63,7 +63,8 @@ final class Fabric {
     .endpoint(
       endpointKey("w\(n)"),
       EndpointPlan(
-        interfaceName: "cali\(n)", mac: n == 1 ? macs[0] : nil, addresses: [address("10.65.0.\(n)"), address("fd65::\(n)")], ingress: ingress,
+        interfaceName: "cali\(n)", mac: n == 1 ? macs[0] : nil, addresses: [address("10.65.0.\(n)"), address("fd65::\(n)")],
+          ingress: ingress,
         egress: egress, profiles: ["kns.default"]))
   }
 
@@ -87,7 +88,8 @@ final class Fabric {
   }
   /// Whether a datagram arrives.
   func delivers(
-    _ from: NetworkNamespace, source: String? = nil, _ to: NetworkNamespace, _ target: String, _ port: UInt16, octets: Int = 10, expecting: Bool
+    _ from: NetworkNamespace, source: String? = nil, _ to: NetworkNamespace, _ target: String, _ port: UInt16, octets: Int = 10,
+      expecting: Bool
   ) throws -> Bool {
     let there = SocketAddress(address(target), port: port)
     let receiver = try socket(in: to) {

@@ -54,7 +54,8 @@ func render(_ direction: Direction, _ rules: [RulePlan], sets: [String: IPSetPla
   if direction == .ingress { endpoint.ingress = tier } else { endpoint.egress = tier }
   let plan = direction == .ingress ? PolicyPlan(ingress: rules) : PolicyPlan(egress: rules)
   try rig.apply(
-    [.settings(settings)] + sets.map { .ipSet(IPSetID($0.key), $0.value) } + [.policy(policyKey("p"), plan), .endpoint(endpointKey("e"), endpoint)])
+    [.settings(settings)] + sets.map { .ipSet(IPSetID($0.key), $0.value) } + [.policy(policyKey("p"), plan),
+      .endpoint(endpointKey("e"), endpoint)])
   return rig.rules(direction == .ingress ? "policy-in-np/default/p" : "policy-out-np/default/p").map {
     $0.replacing(" comment \"NetworkPolicy default/p \(direction == .ingress ? "ingress" : "egress") rule 1\"", with: "")
   }
@@ -173,7 +174,8 @@ struct RuleTests {
       "meta nfproto ipv4 meta l4proto tcp ip daddr . meta l4proto . th dport @served4-n.http counter accept",
     ])
     #expect(
-      try render(.egress, [rule(.deny) { $0.ipProtocol = .tcp; $0.source.notNamedPorts = [IPSetID("n:http")] }], sets: ["n:http": served], ipv6: false)
+      try render(.egress, [rule(.deny) { $0.ipProtocol = .tcp; $0.source.notNamedPorts = [IPSetID("n:http")] }],
+        sets: ["n:http": served], ipv6: false)
         == ["meta nfproto ipv4 meta l4proto tcp ip saddr . meta l4proto . th sport != @served4-n.http counter drop"])
   }
 
@@ -185,7 +187,8 @@ struct RuleTests {
     #expect(try render(.egress, [rule(.allow) { $0.source.sets = [IPSetID("s:gone")] }]) == [
       "counter drop comment \"NetworkPolicy default/p egress rule 1: cannot be enforced, denies all: address set s:gone is missing\""
     ])
-    #expect(try render(.ingress, [rule(.allow) { $0.ipProtocol = .icmp; $0.destination.ports = [80...80] }])[0].contains("ICMP has no ports"))
+    #expect(try render(.ingress,
+      [rule(.allow) { $0.ipProtocol = .icmp; $0.destination.ports = [80...80] }])[0].contains("ICMP has no ports"))
   }
 
   @Test("Annotations stand in the comment")
@@ -198,7 +201,8 @@ struct RuleTests {
 
 @Suite("Tiers and groups")
 struct GroupTests {
-  static func endpoint(_ interface: String, ingress: [TierPlan] = [], egress: [TierPlan] = [], profiles: [String] = ["kns.default"]) -> EndpointPlan {
+  static func endpoint(_ interface: String, ingress: [TierPlan] = [], egress: [TierPlan] = [],
+    profiles: [String] = ["kns.default"]) -> EndpointPlan {
     EndpointPlan(
       interfaceName: interface, addresses: [address("10.65.0.\(interface.last!)")], ingress: ingress, egress: egress, profiles: profiles)
   }
@@ -268,7 +272,8 @@ struct GroupTests {
       "counter drop comment \"tier security: no policy decides, deny\"",
     ])
     // Without Pass the later chains are out of reach, and go.
-    let report = try rig.apply(.policy(policyKey("guard"), PolicyPlan(ingress: [rule(.allow) { $0.ipProtocol = .tcp }], egress: [rule(.allow)])))
+    let report = try rig.apply(.policy(policyKey("guard"), PolicyPlan(ingress: [rule(.allow) { $0.ipProtocol = .tcp }],
+      egress: [rule(.allow)])))
     #expect(report.chainsRemoved >= 2)
     #expect(rig.driver.ruleset.chains["\(group)-2"] == nil && rig.driver.ruleset.chains["\(group)-profiles"] == nil)
   }

@@ -31,7 +31,8 @@ struct PrefixCoverTests {
     var outermost: Set<IPPrefix> = []
     for _ in 0..<300 {
       let member = IPPrefix(
-        .v4(IPv4Address(rawValue: UInt32(0x0a00_0000) + UInt32.random(in: 0..<64, using: &random))), length: UInt8.random(in: 24...32, using: &random))
+        .v4(IPv4Address(rawValue: UInt32(0x0a00_0000) + UInt32.random(in: 0..<64, using: &random))), length: UInt8.random(in: 24...32,
+          using: &random))
       let change: PrefixCover.Change
       if Bool.random(using: &random) {
         members.insert(member)
@@ -62,13 +63,15 @@ struct PlanMaker {
   static let portSets = (0..<2).map { IPSetID("n:\($0)") }
   static let policies = (0..<4).map { policyKey("p\($0)") } + (0..<2).map { ResourceKey(.globalNetworkPolicy, name: "g\($0)") }
   static let profiles = (0..<3).map { "kns.\($0)" }
-  static let prefixes = ["10.0.0.1/32", "10.0.0.2/32", "10.0.0.0/24", "10.0.0.0/8", "10.0.1.0/24", "fd00::1/128", "fd00::/64"].map { prefix($0) }
+  static let prefixes = ["10.0.0.1/32", "10.0.0.2/32", "10.0.0.0/24", "10.0.0.0/8", "10.0.1.0/24", "fd00::1/128",
+    "fd00::/64"].map { prefix($0) }
   static let words = ["app == 'a'", "app == 'b'"]
 
   mutating func set(_ id: IPSetID) -> IPSetPlan {
     if Self.portSets.contains(id) {
       let members: [IPSetMember] = [
-        .addressPort(address("10.0.0.1"), .tcp, 80), .addressPort(address("10.0.0.2"), .udp, 53), .addressPort(address("fd00::1"), .tcp, 80),
+        .addressPort(address("10.0.0.1"), .tcp, 80), .addressPort(address("10.0.0.2"), .udp, 53), .addressPort(address("fd00::1"),
+          .tcp, 80),
       ]
       return IPSetPlan(content: .addressPorts, members: Set(members.filter { _ in chance(50) }), explanation: "ports")
     }
@@ -118,7 +121,8 @@ struct PlanMaker {
     for index in 0..<5 where chance(60) {
       plan.endpoints[endpointKey("e\(index)")] = EndpointPlan(
         interfaceName: "cali\(chance(90) ? index : 0)", mac: chance(50) ? MACAddress(rawValue: 0x02_0000_0000 + UInt64(index)) : nil,
-        addresses: [address("10.65.0.\(index)")] + (chance(50) ? [address("fd65::\(index)")] : []), ingress: tiers(known), egress: tiers(known),
+        addresses: [address("10.65.0.\(index)")] + (chance(50) ? [address("fd65::\(index)")] : []), ingress: tiers(known),
+          egress: tiers(known),
         profiles: Self.profiles.filter { _ in chance(60) })
     }
     return plan
@@ -147,7 +151,8 @@ func changes(from old: HostPlan, to new: HostPlan) -> [HostPlanChange] {
 
 @Suite("Path independence")
 struct WalkTests {
-  @Test("The kernel takes every step of a walk and holds what was wanted", .enabled(if: KernelSandbox.isAvailable), arguments: 100...109 as ClosedRange<UInt64>)
+  @Test("The kernel takes every step of a walk and holds what was wanted", .enabled(if: KernelSandbox.isAvailable),
+    arguments: 100...109 as ClosedRange<UInt64>)
   func kernel(seed: UInt64) throws {
     let sandbox = KernelSandbox()
     let host = try sandbox.namespace("nft")
@@ -183,7 +188,8 @@ struct WalkTests {
       var fresh = PolicyRenderer()
       var expected = Ruleset()
       expected.apply(fresh.apply(changes(from: HostPlan(), to: plan)))
-      #expect(rig.driver.ruleset == expected, "seed \(seed)\n\(RulesetText.text(rig.driver.ruleset))\n--- expected\n\(RulesetText.text(expected))")
+      #expect(rig.driver.ruleset == expected,
+        "seed \(seed)\n\(RulesetText.text(rig.driver.ruleset))\n--- expected\n\(RulesetText.text(expected))")
       #expect(try rig.driver.resync().mutations == 0)
     }
     try rig.apply(changes(from: plan, to: HostPlan()))

@@ -30,7 +30,8 @@ func sample() -> RulesetDelta {
     "states": SetSpec(.ctState, data: .verdict),
   ]
   delta.add(.address(IPAddress("10.0.0.1")!), to: "hosts4")
-  for text in ["10.0.0.0/24", "10.0.1.0/24", "10.0.4.0/22", "255.255.255.0/24", "0.0.0.0/8"] { delta.add(.prefix(prefix(text)), to: "nets4") }
+  for text in ["10.0.0.0/24", "10.0.1.0/24", "10.0.4.0/22", "255.255.255.0/24", "0.0.0.0/8"] { delta.add(.prefix(prefix(text)),
+    to: "nets4") }
   delta.add(.prefix(prefix("fd00::/64")), to: "nets6")
   delta.add(.ports(80...80), to: "ports")
   delta.add(.ports(8000...8999), to: "ports")
@@ -60,7 +61,8 @@ func sample() -> RulesetDelta {
       ChainRule(.transport(17), .lookup([.destinationPort], set: "ports", negated: false), .counter, .drop),
       ChainRule(v4, .lookup([.source(.v4)], set: "hosts4", negated: false), .counter, .accept, comment: "a set"),
       ChainRule(v4, .lookup([.destination(.v4)], set: "nets4", negated: true), .counter, .accept, comment: "not a set"),
-      ChainRule(v4, .address(.source(.v4), in: prefix("10.0.0.0/22")), .address(.destination(.v4), .notEqual, in: prefix("10.1.0.1/32")), .drop),
+      ChainRule(v4, .address(.source(.v4), in: prefix("10.0.0.0/22")), .address(.destination(.v4), .notEqual,
+        in: prefix("10.1.0.1/32")), .drop),
       ChainRule(.family(.v6), .address(.source(.v6), in: prefix("fd00::/63")), .counter, .drop),
       ChainRule(.family(.v6), .lookup([.source(.v6)], set: "nets6", negated: false), .drop),
       ChainRule(v4, .lookup([.destination(.v4), .transportProtocol, .destinationPort], set: "served4", negated: false), .counter, .accept),

@@ -38,7 +38,8 @@ struct PolicyGroup: Hashable {
   var policies: Set<ResourceKey> { Set(tiers.flatMap(\.policies) + profiles.map { ResourceKey(.profile, name: $0) }) }
 
   var explanation: String {
-    let parts = tiers.map { "tier \($0.name): \($0.policies.map(\.qualifiedName).joined(separator: " "))" } + ["profiles: \(profiles.joined(separator: " "))"]
+    var parts = tiers.map { "tier \($0.name): \($0.policies.map(\.qualifiedName).joined(separator: " "))" }
+    parts.append("profiles: \(profiles.joined(separator: " "))")
     return parts.joined(separator: "; ")
   }
 
