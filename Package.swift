@@ -85,7 +85,7 @@ let package = Package(
     ]),
     module("Programs", "FelixProgram", [
       "Calculation", "PolicyRendering", "RulesetDriver", "RouteDriver", "LinkDriver", "NetlinkEdge", "NetlinkMessages", "Rulesets", "Sockets",
-      "Datastore", "AddressAssignment", "Documents", "JSON", "Resources", "HostPlans", "Addresses", "Names", "CNIServer", log,
+      "Datastore", "AddressAssignment", "Documents", "JSON", "Resources", "Selectors", "HostPlans", "Addresses", "Names", "CNIServer", log,
     ]),
     module("Programs", "BGPProgram", [
       "BGPMessages", "BGPSessions", "BGPRoutes", "BGPTransport", "NetlinkEdge", "NetlinkMessages", "Sockets", "RouteDriver", "Datastore", "JSON",
@@ -144,7 +144,11 @@ let package = Package(
       "BGPProgram", "BGPTransport", "BGPMessages", "KernelSandbox", "DatastoreMemory", "Datastore", "NetlinkEdge", "Sockets", "JSON", "Resources",
       "Addresses", log,
     ]),
-    tests("Felix", ["FelixProgram", "DatastoreMemory", "Datastore", "KernelSandbox", "NetlinkEdge", "Resources", "Addresses", "PolicyOracle"]),
+    .executableTarget(name: "supervisor-probe", dependencies: ["NodeProgram", log], path: "Testing/supervisor-probe"),
+    tests("Felix", [
+      "FelixProgram", "NodeProgram", "supervisor-probe", "CNIServer", "DatastoreMemory", "Datastore", "AddressAssignment", "KernelSandbox",
+      "NetlinkEdge", "NetlinkMessages", "Sockets", "Calculation", "JSON", "Resources", "Addresses", log,
+    ]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -18,7 +18,12 @@ public enum AddressBookError: Error, Sendable, CustomStringConvertible {
   case contention(String)
   /// Strict affinity forbids it.
   case refused(String)
+  /// What is stored cannot be used.
   case store(String)
+  case datastore(DatastoreError)
+  init(_ error: ResourceStoreError) {
+    self = if case .datastore(let error) = error { .datastore(error) } else { .store(error.description) }
+  }
   public var description: String {
     switch self {
     case .exhausted(let why): "no address to give: \(why)"
@@ -27,6 +32,7 @@ public enum AddressBookError: Error, Sendable, CustomStringConvertible {
     case .contention(let what): "gave up after \(AddressBook.attempts) attempts, others kept changing \(what)"
     case .refused(let why): why
     case .store(let why): why
+    case .datastore(let error): error.description
     }
   }
 }
@@ -181,26 +187,26 @@ public struct AddressBook: Sendable {
   // MARK: Datastore
 
   func get(_ key: String) async throws(AddressBookError) -> KeyValue? {
-    do throws(DatastoreError) { return try await datastore.get(key) } catch { throw .store("\(error)") }
+    do throws(DatastoreError) { return try await datastore.get(key) } catch { throw .datastore(error) }
   }
   func list(_ prefix: String) async throws(AddressBookError) -> [KeyValue] {
-    do throws(DatastoreError) { return try await datastore.list(prefix: prefix).items } catch { throw .store("\(error)") }
+    do throws(DatastoreError) { return try await datastore.list(prefix: prefix).items } catch { throw .datastore(error) }
   }
   func transact(_ comparisons: [Comparison], _ operations: [DatastoreOperation]) async throws(AddressBookError) -> TransactionResult {
-    do throws(DatastoreError) { return try await datastore.transact(if: comparisons, then: operations) } catch { throw .store("\(error)") }
+    do throws(DatastoreError) { return try await datastore.transact(if: comparisons, then: operations) } catch { throw .datastore(error) }
   }
   func pools() async throws(AddressBookError) -> [Resource] {
     do throws(ResourceStoreError) {
       return try await ResourceStore(datastore).list(.ipPool).items.map(\.resource)
     } catch {
-      throw .store("\(error)")
+      throw AddressBookError(error)
     }
   }
   func nodeLabels() async throws(AddressBookError) -> [String: String] {
     do throws(ResourceStoreError) {
       return try await ResourceStore(datastore).get(ResourceKey(.node, name: node))?.resource.metadata.labels ?? [:]
     } catch {
-      throw .store("\(error)")
+      throw AddressBookError(error)
     }
   }
   func configuration() async throws(AddressBookError) -> AddressConfiguration {

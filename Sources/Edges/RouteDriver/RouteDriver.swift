@@ -88,6 +88,11 @@ public final class RouteDriver {
   public var isSettled: Bool { deltas.isSettled && waiting.isEmpty && !needsReadBack }
   /// Routes of ours that stand, as last seen.
   public var standing: [KernelRoute] { Array(deltas.observed.values) }
+  /// Whether the wanted route to `prefix` stands, as last seen; false if none is wanted.
+  public func stands(_ prefix: IPPrefix) -> Bool {
+    guard waiting[prefix] == nil, let key = keys[prefix] else { return false }
+    return !deltas.updateKeys.contains(key)
+  }
 
   private func resolve(_ prefix: IPPrefix) {
     waiting[prefix] = nil
@@ -146,7 +151,10 @@ public final class RouteDriver {
         needsReadBack = true
       }
     case .routeRemoved(let route):
-      guard route.table == table, isOurs(route), let standing = deltas.observed[route.key] else { return }
+      guard route.table == table else { return }
+      // What stood in the way of ours may be gone.
+      refused[route.key] = nil
+      guard isOurs(route), let standing = deltas.observed[route.key] else { return }
       // IPv6 may tell the end of one hop of several in the same words.
       if standing.nextHops.count > max(route.nextHops.count, 1) { needsReadBack = true } else { stand(nil, route.key) }
     case .neighbour, .neighbourRemoved: break

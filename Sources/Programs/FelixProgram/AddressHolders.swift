@@ -20,6 +20,9 @@ struct AddressHolders {
     }
   }
 
+  /// An address that leads to another workload now, although the record of its old holder still names it.
+  mutating func giveUp(_ address: IPAddress) { gone.insert(address) }
+
   /// The addresses given up since the last call, sorted. One that another workload has got meanwhile is among them: the flows that are
   /// there are not that one's to inherit, and what it has begun itself is asked of policy again.
   mutating func takeGone() -> [IPAddress] {

@@ -1,38 +1,56 @@
 /// The CNI server's view of datastore and IPAM, over the real ones.
+///
+/// What the datastore itself says comes out as `DatastoreError`, whatever layer it passed: the server tells the runtime to try again
+/// later when the store is away, and that it failed when the store refused.
 import AddressAssignment
 import Addresses
 import CNIServer
 import Datastore
 import Resources
 
+/// Takes the layers of the typed client and of address assignment off an error of the datastore.
+private func unwrapping<Value>(_ body: () async throws -> Value) async throws -> Value {
+  do {
+    return try await body()
+  } catch ResourceStoreError.datastore(let error) {
+    throw error
+  } catch AddressBookError.datastore(let error) {
+    throw error
+  }
+}
+
 struct StoredEndpoints: EndpointRecords {
   let store: ResourceStore
 
   func isReady() async throws -> Bool {
-    let stored = try await store.get(ResourceKey(.clusterInformation, name: "default"))
+    let stored = try await unwrapping { try await store.get(ResourceKey(.clusterInformation, name: "default")) }
     guard case .clusterInformation(let information) = stored?.resource.spec else { return false }
     return information.datastoreReady ?? false
   }
-  func endpoint(_ key: ResourceKey) async throws -> Resource? { try await store.get(key)?.resource }
+  func endpoint(_ key: ResourceKey) async throws -> Resource? { try await unwrapping { try await store.get(key)?.resource } }
   func put(_ endpoint: Resource) async throws -> Resource {
     var endpoint = endpoint
     endpoint.metadata.resourceVersion = nil
-    return try await store.apply(endpoint).stored.resource
+    return try await unwrapping { [endpoint] in try await store.apply(endpoint).stored.resource }
   }
   func delete(_ key: ResourceKey, if condition: @Sendable (Resource) -> Bool) async throws {
-    while let stored = try await store.get(key), condition(stored.resource) {
-      do throws(ResourceStoreError) {
-        return try await store.delete(key, revision: stored.revision)
-      } catch .conflict {
-        continue
-      } catch .doesNotExist {
-        return
+    try await unwrapping {
+      while let stored = try await store.get(key), condition(stored.resource) {
+        do throws(ResourceStoreError) {
+          return try await store.delete(key, revision: stored.revision)
+        } catch .conflict {
+          continue
+        } catch .doesNotExist {
+          return
+        }
       }
     }
   }
   func ensureProfile(_ profile: Resource) async throws {
-    guard try await store.get(profile.key) == nil else { return }
-    do throws(ResourceStoreError) { try await store.create(profile) } catch .alreadyExists { return }
+    try await unwrapping {
+      guard try await store.get(profile.key) == nil else { return }
+      do throws(ResourceStoreError) { try await store.create(profile) } catch .alreadyExists { return }
+    }
   }
 }
 
@@ -41,7 +59,9 @@ struct BookedAddresses: AddressSource {
 
   private func book(_ node: String) -> AddressBook { AddressBook(datastore: datastore, node: node) }
 
-  func assign(_ request: AddressRequest) async throws -> [IPAddress] {
+  func assign(_ request: AddressRequest) async throws -> [IPAddress] { try await unwrapping { try await assignAll(request) } }
+
+  private func assignAll(_ request: AddressRequest) async throws -> [IPAddress] {
     let book = book(request.node)
     var assigned: [IPAddress] = []
     do {
@@ -63,6 +83,8 @@ struct BookedAddresses: AddressSource {
     }
     return assigned
   }
-  func addresses(heldBy handle: String) async throws -> [IPAddress] { try await book("").addresses(heldBy: handle) }
-  func release(handle: String) async throws { try await book("").release(handle: handle) }
+  func addresses(heldBy handle: String) async throws -> [IPAddress] {
+    try await unwrapping { try await book("").addresses(heldBy: handle) }
+  }
+  func release(handle: String) async throws { try await unwrapping { try await book("").release(handle: handle) } }
 }

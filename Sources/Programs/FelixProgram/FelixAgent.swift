@@ -1,6 +1,14 @@
 /// Felix on its loop's thread: datastore events and observations in, plan changes through the drivers into the kernel.
 ///
-/// The order of one round is the list in `apply()`: what protects comes before what opens. Everything here runs on one thread.
+/// The order of one round is the list in `apply()`: what protects comes before what opens. Everything here runs on one thread, and a
+/// round costs what changed, not what the host holds.
+///
+/// Hazards and the answers:
+/// - Before the first complete picture of the datastore nothing is known to be wrong, so nothing is touched: an agent that starts while
+///   the datastore is away leaves the kernel as its predecessor did.
+/// - The kernel refuses something: what is wanted stays wanted, and a round follows within a second.
+/// - An address leaves an endpoint, here or on another host: its flows are forgotten here once rules and routes have changed, or its
+///   next holder would inherit them.
 import AddressAssignment
 import Addresses
 import Calculation
@@ -19,74 +27,113 @@ import RulesetDriver
 import Sockets
 
 final class FelixAgent {
-  private let node: String
+  let node: String
   private let loop: EventLoop
   private let log: Logger
   private let readiness: ReadinessBoard
+  private let namespace: NetworkNamespace?
 
   private var calculation: HostCalculation
+  private var policyMemory = PolicyMemory()
   private var plan = HostPlan()
   private var renderer = PolicyRenderer()
+  private let netlink: RouteNetlink
   private let ruleset: RulesetDriver
-  private let routes: RouteDriver
-  private let links: LinkDriver
+  private var routes: RouteDriver
+  private var links: LinkDriver
   private let monitor: RouteMonitor
-  private let flows = FlowMemory(namespace: nil)
-  private var holders = AddressHolders()
+  private let flows: FlowMemory
 
   private var isRoundDue = false
   private var isInSync = false
   private var isHostPrepared = false
+  private var isRulesetWatched = false
   /// Of the last batch received, and of the last that went through the kernel.
   private var received = Revision.zero
   private var applied = Revision.zero
   private var datastoreProblem: String?
   private var unreadable: [ResourceKey: String] = [:]
   private var problems: [String] = []
-  private var rounds = 0
-  /// Objects of our table that were changed since the start; taking over the last run's table changes none.
-  private var rulesetChanges = 0
+  private(set) var rounds = 0
+  /// Objects of our table, interfaces and routes that were changed since the start; a restart over a right kernel changes none.
+  private(set) var kernelChanges = 0
   private var areRulesRight = false
   private let startedAt = MonotonicInstant.now
   private var retry: EventLoop.TimerHandle?
-  private static let resyncInterval = Duration.seconds(90)
+  private let resyncInterval: Duration
+  /// Called at the end of each round.
+  var onRound: (() -> Void)?
 
-  init(node: String, loop: EventLoop, readiness: ReadinessBoard, log: Logger) throws {
+  // Who is where.
+  private var endpointOf: [String: ResourceKey] = [:]
+  private var endpointByIndex: [UInt32: ResourceKey] = [:]
+  private var holders = AddressHolders()
+
+  // What is known of each endpoint's way into the kernel.
+  private var progress: [ResourceKey: ReadinessBoard.Progress] = [:]
+  private var touched: Set<ResourceKey> = []
+  private var pending: Set<ResourceKey> = []
+
+  /// `namespace` is that of the host; nil is the calling thread's. `resyncInterval`: how often everything is read back against drift
+  /// that nobody tells of.
+  init(
+    node: String, loop: EventLoop, readiness: ReadinessBoard, namespace: NetworkNamespace? = nil,
+    resyncInterval: Duration = .seconds(90), log: Logger
+  ) throws {
     self.node = node
     self.loop = loop
     self.readiness = readiness
     self.log = log
+    self.namespace = namespace
+    self.resyncInterval = resyncInterval
     calculation = HostCalculation(node: node)
     // The monitor listens before anything is read, so that no change falls between.
-    monitor = try RouteMonitor(RouteMonitor.linksAndAddresses + RouteMonitor.routes)
-    let netlink = try RouteNetlink()
-    ruleset = try RulesetDriver()
-    routes = RouteDriver(netlink: netlink, protocol: .felix, ownedInterfacePrefixes: ["cali"], deletionGrace: .seconds(10))
-    links = LinkDriver(netlink: netlink)
+    monitor = try RouteMonitor(RouteMonitor.linksAndAddresses + RouteMonitor.routes, namespace: namespace)
+    netlink = try RouteNetlink(namespace: namespace)
+    ruleset = try RulesetDriver(namespace: namespace?.descriptor.borrowed, log: log)
+    flows = FlowMemory(namespace: namespace)
+    (links, routes) = Self.drivers(netlink, namespace, HostSettings())
+    try resyncDrivers()
+    try loop.add(descriptor: monitor.descriptor, interest: .read) { [unowned self] _ in observe() }
+    scheduleResync()
+  }
+
+  private static func drivers(
+    _ netlink: RouteNetlink, _ namespace: NetworkNamespace?, _ settings: HostSettings
+  ) -> (LinkDriver, RouteDriver) {
+    (
+      LinkDriver(
+        netlink: netlink, namespace: namespace,
+        settings: LinkSettings(interfacePrefixes: settings.interfacePrefixes, ipv6: settings.ipv6)),
+      RouteDriver(
+        netlink: netlink, protocol: .felix, ownedInterfacePrefixes: settings.interfacePrefixes, deletionGrace: .seconds(10))
+    )
+  }
+
+  private func resyncDrivers() throws {
+    links.onTransition = { [unowned self] transition in log.info("interface \(transition)") }
     try routes.resync()
     try links.resync()
-    try loop.add(descriptor: monitor.descriptor, interest: .read) { [unowned self] _ in observe() }
-    try loop.add(descriptor: ruleset.descriptor, interest: .read) { [unowned self] _ in observeRuleset() }
-    links.onTransition = { [unowned self] transition in
-      log.info("interface \(transition)")
-      round()
-    }
-    scheduleResync()
   }
 
   // MARK: Inputs
 
+  /// What the agent reads of the datastore.
+  static func feed(_ datastore: any Datastore, node: String) -> ResourceFeed {
+    let kinds: [Kind] = [
+      .felixConfiguration, .globalNetworkPolicy, .globalNetworkSet, .networkPolicy, .networkSet, .profile, .tier, .workloadEndpoint,
+    ]
+    return ResourceFeed(datastore, kinds: kinds, rawPrefixes: [AddressBook(datastore: datastore, node: node).affinityRoot])
+  }
+
   func receive(_ events: [FeedEvent]) {
+    for case .resource(let key, let stored) in events where key.kind == .tier { policyMemory.note(tier: key.name, exists: stored != nil) }
     for event in events {
       switch event {
       case .resource(let key, let stored):
-        unreadable[key] = nil
         holders.note(key, stored?.resource)
-        calculation.receive(.resource(key, stored?.resource))
-      case .unreadable(let key, let reason):
-        // Its last good version stays; what the calculation never saw, it cannot enforce, and the status says so.
-        unreadable[key] = reason
-        log.error("\(reason)")
+        take(policyMemory.readable(key, stored?.resource), of: key)
+      case .unreadable(let key, let reason): take(policyMemory.unreadable(key, reason: reason), of: key)
       case .raw(let key, let value):
         if let part = key.split(separator: "/").last, let cidr = AddressBook.cidr(keyPart: part) {
           let isOurs = value.map { AddressBook.isConfirmed(affinity: $0) } ?? false
@@ -109,8 +156,15 @@ final class FelixAgent {
     round()
   }
 
+  private func take(_ answer: PolicyMemory.Answer, of key: ResourceKey) {
+    if let input = answer.input { calculation.receive(input) }
+    if let finding = answer.finding, unreadable[key] != finding { log.error("\(key): \(finding)") }
+    unreadable[key] = answer.finding
+  }
+
   private func observe() {
     let reception = monitor.receive { event in
+      touch(event)
       links.handle(event)
       routes.handle(event)
     }
@@ -118,36 +172,74 @@ final class FelixAgent {
     round()
   }
 
-  private func observeRuleset() {
-    do {
-      guard let repaired = try ruleset.receive() else { return }
-      count(repaired)
-      log.warning("our nftables table was changed by somebody else", metadata: ["repaired": "\(repaired)"])
-    } catch {
-      log.error("repairing our nftables table: \(error)")
-      again(after: .seconds(1))
+  private func touch(_ event: RouteNetlinkEvent) {
+    func touch(_ key: ResourceKey?) { if let key { touched.insert(key) } }
+    switch event {
+    case .link(let link), .linkRemoved(let link):
+      touch(endpointOf[link.name])
+      // By the name it had.
+      touch(endpointByIndex[link.index])
+    case .address(let address), .addressRemoved(let address): touch(endpointByIndex[address.interface])
+    case .route(let route), .routeRemoved(let route): touch(holder(of: route.destination))
+    case .neighbour, .neighbourRemoved: break
     }
   }
 
+  /// The local endpoint that the route to `prefix` leads to.
+  private func holder(of prefix: IPPrefix) -> ResourceKey? {
+    if case .workload(let name)? = plan.routes[prefix] { endpointOf[name] } else { nil }
+  }
+
+  private func observeRuleset() {
+    do {
+      guard let repaired = try ruleset.receive() else { return }
+      areRulesRight = true
+      count(repaired)
+      log.warning("our nftables table was changed by somebody else", metadata: ["repaired": "\(repaired)"])
+    } catch {
+      areRulesRight = false
+      log.error("repairing our nftables table: \(error)")
+      again(after: .seconds(1))
+    }
+    post()
+  }
+
   private func count(_ report: ApplyReport) {
-    rulesetChanges += report.mutations
+    kernelChanges += report.mutations
     if report.mutations > 0 { log.debug("nftables: \(report)") }
   }
 
   private func resyncLinksAndRoutes() {
+    touched.formUnion(plan.endpoints.keys)
+    isHostPrepared = false
     do {
       try links.resync()
       try routes.resync()
     } catch {
       log.error("reading links and routes back: \(error)")
+      again(after: .seconds(1))
     }
   }
 
+  /// Everything is read back, and what differs is repaired.
+  func resync() {
+    resyncLinksAndRoutes()
+    // Before the first round the driver wants an empty table.
+    if rounds > 0 {
+      do {
+        count(try ruleset.resync())
+        areRulesRight = true
+      } catch {
+        areRulesRight = false
+        log.error("reading the ruleset back: \(error)")
+      }
+    }
+    round()
+  }
+
   private func scheduleResync() {
-    loop.schedule(after: Self.resyncInterval) { [unowned self] in
-      resyncLinksAndRoutes()
-      do { count(try ruleset.resync()) } catch { log.error("reading the ruleset back: \(error)") }
-      round()
+    loop.schedule(after: resyncInterval) { [unowned self] in
+      resync()
       scheduleResync()
     }
   }
@@ -159,6 +251,7 @@ final class FelixAgent {
     loop.schedule(after: .zero) { [unowned self] in
       isRoundDue = false
       apply()
+      onRound?()
     }
   }
 
@@ -170,33 +263,46 @@ final class FelixAgent {
     problems = []
     let revision = received
     let changes = calculation.flush()
+    note(changes)
     plan.apply(changes)
     let rules = renderer.apply(changes)
 
     // 1. The host forwards and answers as a router.
-    if !isHostPrepared { attempt("host settings") { _ = try links.prepareHost(); isHostPrepared = true } }
+    if !isHostPrepared {
+      attempt("host settings") {
+        kernelChanges += try links.prepareHost()
+        isHostPrepared = true
+      }
+    }
     // 2. What the links and routes shall be, before anything is opened.
     want(changes)
     // 3. Rules: one transaction. Until it is committed, nothing below opens a path.
     areRulesRight = attempt("nftables") {
+      if !isRulesetWatched {
+        try loop.add(descriptor: ruleset.descriptor, interest: .read) { [unowned self] _ in observeRuleset() }
+        isRulesetWatched = true
+      }
       // A delta that the kernel refuses stays the driver's wish: the next round tries again.
       count(try ruleset.apply(rules))
     }
-    guard areRulesRight else {
-      again(after: .seconds(1))
-      post(revision)
-      return
-    }
+    guard areRulesRight else { return post() }
     // 4. Interfaces, neighbours, then the routes over them.
-    attempt("interfaces") { problems += try links.apply().problems.map(\.description) }
-    attempt("routes") {
+    attempt("interfaces") {
+      let report = try links.apply()
+      kernelChanges += report.changed
+      problems += report.problems.map(\.description)
+      // What does not exist or is down tells when that changes; anything else may pass by itself.
+      if report.problems.contains(where: { links.link(named: $0.name)?.isUp ?? false }) { again(after: .seconds(1)) }
+    }
+    let areRoutesRight = attempt("routes") {
       let report = try routes.apply()
+      kernelChanges += report.changed
       problems += report.problems.map(\.description)
       if let next = report.again { again(after: next - .now) }
     }
     // 5. An address that its workload gave up, here or on another host, takes its flows along: established traffic is accepted
     //    before policy is asked, so whoever gets the address next must inherit none.
-    let gone = holders.takeGone()
+    let gone = areRoutesRight ? holders.takeGone() : []
     if !gone.isEmpty {
       // A walk through connection tracking takes milliseconds: not on this thread.
       Task.detached { [flows, log] in
@@ -204,7 +310,22 @@ final class FelixAgent {
       }
     }
     applied = revision
-    post(revision)
+    post()
+  }
+
+  /// Who is affected, before the plan changes.
+  private func note(_ changes: [HostPlanChange]) {
+    for change in changes {
+      switch change {
+      case .endpoint(let key, _), .endpointRemoved(let key): touched.insert(key)
+      case .route(let prefix, _), .routeRemoved(let prefix):
+        guard case .workload(let old)? = plan.routes[prefix] else { continue }
+        // Also when a younger record takes an address that the older one still has.
+        if prefix.isHost { holders.giveUp(prefix.address) }
+        if let key = endpointOf[old] { touched.insert(key) }
+      default: break
+      }
+    }
   }
 
   @discardableResult
@@ -215,69 +336,112 @@ final class FelixAgent {
     } catch {
       problems.append("\(what): \(error)")
       log.error("\(what): \(error)")
+      again(after: .seconds(1))
       return false
     }
   }
 
+  /// A round within `delay`, although nothing may happen until then.
   private func again(after delay: Duration) {
-    retry?.cancel()
-    retry = loop.schedule(after: max(delay, .milliseconds(10))) { [unowned self] in round() }
+    let deadline = MonotonicInstant.now + max(delay, .milliseconds(10))
+    if let retry, retry.isPending {
+      if retry.deadline <= deadline { return }
+      retry.cancel()
+    }
+    retry = loop.schedule(at: deadline) { [unowned self] in round() }
   }
 
-  private var interfaceOf: [ResourceKey: String] = [:]
-
   private func want(_ changes: [HostPlanChange]) {
+    // Endpoints may swap interfaces within one batch: who leaves goes first, whatever the order of the changes.
+    var names: Set<String> = []
     for change in changes {
       switch change {
-      case .endpoint(let key, let endpoint):
-        if let old = interfaceOf[key], old != endpoint.interfaceName { links.want(nil, for: old) }
-        interfaceOf[key] = endpoint.interfaceName
-        links.want(
-          WorkloadLink(name: endpoint.interfaceName, mac: endpoint.mac, addresses: endpoint.addresses), for: endpoint.interfaceName)
-      case .endpointRemoved(let key):
+      case .settings(let settings):
+        adopt(settings)
+        names.formUnion(endpointOf.keys)
+      case .endpoint(let key, _), .endpointRemoved(let key):
         guard let name = interfaceOf.removeValue(forKey: key) else { continue }
-        if !interfaceOf.values.contains(name) { links.want(nil, for: name) }
+        names.insert(name)
+        if endpointOf[name] == key { endpointOf[name] = nil }
       case .route(let prefix, .workload(let name)): routes.want(.device(name), for: prefix)
       case .route(let prefix, .blackhole): routes.want(.blackhole, for: prefix)
       case .routeRemoved(let prefix): routes.want(nil, for: prefix)
       default: break
       }
     }
+    for case .endpoint(let key, let endpoint) in changes {
+      interfaceOf[key] = endpoint.interfaceName
+      endpointOf[endpoint.interfaceName] = key
+      names.insert(endpoint.interfaceName)
+    }
+    for name in names {
+      let endpoint = endpointOf[name].flatMap { plan.endpoints[$0] }
+      links.want(endpoint.map { WorkloadLink(name: name, mac: $0.mac, addresses: $0.addresses) }, for: name)
+    }
+    // The new holder of a route is affected as well.
+    for case .route(_, .workload(let name)) in changes { if let key = endpointOf[name] { touched.insert(key) } }
+  }
+  private var interfaceOf: [ResourceKey: String] = [:]
+
+  /// Other prefixes or families: the drivers begin anew over the same kernel, and change only what differs.
+  private func adopt(_ settings: HostSettings) {
+    (links, routes) = Self.drivers(netlink, namespace, settings)
+    attempt("reading links and routes back") { try resyncDrivers() }
+    for (prefix, route) in plan.routes {
+      switch route {
+      case .workload(let name): routes.want(.device(name), for: prefix)
+      case .blackhole: routes.want(.blackhole, for: prefix)
+      }
+    }
+    isHostPrepared = false
+    touched.formUnion(plan.endpoints.keys)
   }
 
   // MARK: Telling
 
-  private func progress(_ endpoint: EndpointPlan, _ revision: Revision) -> ReadinessBoard.Progress {
-    let standing = Set(routes.standing.map(\.destination))
-    let missing = endpoint.addresses.filter { !standing.contains($0.hostPrefix) }
-    let isLinkReady = links.isReady(endpoint.interfaceName)
+  private func currentProgress(_ key: ResourceKey, _ endpoint: EndpointPlan) -> ReadinessBoard.Progress {
+    let link = links.link(named: endpoint.interfaceName)
+    if let link { endpointByIndex[link.index] = key }
     var problem: String?
-    if !areRulesRight {
-      problem = "the rules are not in the kernel"
-    } else if links.link(named: endpoint.interfaceName) == nil {
+    if link == nil {
       problem = "interface \(endpoint.interfaceName) does not exist"
-    } else if !isLinkReady {
-      problem = "interface \(endpoint.interfaceName) is not ready"
-    } else if let address = missing.first {
+    } else if !links.isReady(endpoint.interfaceName) {
+      problem = "interface \(endpoint.interfaceName) is \(link?.isUp == true ? "not set up yet" : "down")"
+    } else if let address = endpoint.addresses.first(where: {
+      plan.routes[$0.hostPrefix] != .workload(interfaceName: endpoint.interfaceName)
+    }) {
+      problem = "address \(address) is routed to another endpoint"
+    } else if let address = endpoint.addresses.first(where: { !routes.stands($0.hostPrefix) }) {
       problem = "the route to \(address) is missing"
     }
-    return ReadinessBoard.Progress(
-      revision: revision.rawValue, addresses: Set(endpoint.addresses), isProtected: areRulesRight,
-      isProgrammed: problem == nil, problem: problem)
+    return ReadinessBoard.Progress(addresses: Set(endpoint.addresses), problem: problem)
   }
 
-  private func post(_ revision: Revision) {
-    readiness.post(plan.endpoints.mapValues { progress($0, areRulesRight ? revision : applied) })
+  /// Looks again at those who were touched and those who wait, and tells.
+  private func post() {
+    var changed: [ResourceKey: ReadinessBoard.Progress?] = [:]
+    for key in touched.union(pending) {
+      let new = plan.endpoints[key].map { currentProgress(key, $0) }
+      if new?.isProgrammed ?? true { pending.remove(key) } else { pending.insert(key) }
+      if progress[key] == new { continue }
+      progress[key] = new
+      changed[key] = .some(new)
+    }
+    touched = []
+    if endpointByIndex.count > 2 * progress.count + 16 {
+      // Indexes of interfaces that are gone.
+      endpointByIndex = endpointByIndex.filter { index, key in interfaceOf[key].flatMap { links.link(named: $0) }?.index == index }
+    }
+    readiness.post(revision: applied.rawValue, isProtected: areRulesRight, changed: changed)
   }
 
   func status() -> JSONValue {
     let endpoints = plan.endpoints.sorted { $0.key < $1.key }.map { key, endpoint -> JSONValue in
-      let progress = progress(endpoint, applied)
+      let problem = areRulesRight ? progress[key]?.problem : "the rules are not in the kernel"
       return [
         "name": .string(key.qualifiedName), "interface": .string(endpoint.interfaceName),
         "addresses": .array(endpoint.addresses.map { .string($0.description) }),
-        "state": .string(progress.isProgrammed ? "up" : "pending"),
-        "problem": progress.problem.map { .string($0) } ?? nil,
+        "state": .string(problem == nil ? "up" : "pending"), "problem": problem.map { .string($0) } ?? nil,
         "profiles": .array(endpoint.profiles.map { .string($0) }),
       ]
     }
@@ -286,7 +450,7 @@ final class FelixAgent {
       "node": .string(node), "inSync": .bool(isInSync && areRulesRight), "revision": .integer(applied.rawValue),
       "datastore": datastoreProblem.map { .string($0) } ?? "connected",
       "uptimeSeconds": .integer((MonotonicInstant.now - startedAt).components.seconds),
-      "rounds": .integer(Int64(rounds)), "kernelChanges": .integer(Int64(rulesetChanges + NetlinkStatistics.mutations(.route) + Sysctls.writes)),
+      "rounds": .integer(Int64(rounds)), "kernelChanges": .integer(Int64(kernelChanges)),
       "policies": .integer(Int64(plan.policies.count)), "ipSets": .integer(Int64(plan.ipSets.count)),
       "endpoints": .array(endpoints), "problems": .array(problems.map { .string($0) }),
       "findings": .array(findings.map { ["object": .string($0.key.description), "finding": .string($0.value)] }),

@@ -35,11 +35,7 @@ public enum FelixProgram {
     // The agent is touched on the loop's thread only: tasks reach it through the mailbox.
     nonisolated(unsafe) let onLoop = agent
     let mailbox = loop.mailbox
-    let kinds: [Kind] = [
-      .felixConfiguration, .globalNetworkPolicy, .globalNetworkSet, .networkPolicy, .networkSet, .profile, .tier, .workloadEndpoint,
-    ]
-    let book = AddressBook(datastore: datastore, node: options.node)
-    let feed = ResourceFeed(datastore, kinds: kinds, rawPrefixes: [book.affinityRoot])
+    let feed = FelixAgent.feed(datastore, node: options.node)
     let feeding = Task.detached {
       await feed.run { events in mailbox.post { unsafe onLoop.receive(events) } }
     }

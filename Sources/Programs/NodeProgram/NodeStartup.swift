@@ -14,6 +14,9 @@ public struct NodeStartup: Sendable {
   /// Nil keeps what the Node object says.
   public var asNumber: UInt32?
 
+  /// Where an address comes from that neither caller nor Node object gives.
+  var detection: @Sendable (IPFamily) throws -> InterfaceAddress? = { try Self.detect($0) }
+
   public init(name: String, ipv4: InterfaceAddress? = nil, ipv6: InterfaceAddress? = nil, asNumber: UInt32? = nil) {
     self.name = name
     self.ipv4 = ipv4
@@ -23,15 +26,16 @@ public struct NodeStartup: Sendable {
 
   public struct Problem: Error, CustomStringConvertible { public let description: String }
 
-  /// Interfaces that never carry the node's own address.
+  /// Interfaces that never carry the node's own address, by the beginning of their names; loopback besides.
   static let excluded = [
-    "docker", "cbr", "dummy", "podman", "virbr", "lxcbr", "veth", "lo", "br-", "cali", "tunl", "flannel", "kube-ipvs", "cni",
+    "docker", "cbr", "dummy", "podman", "virbr", "lxcbr", "veth", "br-", "cali", "tunl", "flannel", "kube-ipvs", "cni",
     "vxlan.calico", "vxlan-v6.calico", "wireguard.cali", "wg-v6.cali", "nodelocaldns",
   ]
 
   static func detect(_ family: IPFamily) throws -> InterfaceAddress? {
     let netlink = try RouteNetlink()
-    for link in try netlink.links().sorted(by: { $0.index < $1.index }) where link.isUp && !excluded.contains(where: link.name.hasPrefix) {
+    for link in try netlink.links().sorted(by: { $0.index < $1.index }) 
+    where link.isUp && link.name != "lo" && !excluded.contains(where: link.name.hasPrefix) {
       for assigned in try netlink.addresses(family: family, interface: link.index) {
         let address = assigned.address.address
         if !address.isLinkLocal, !address.isLoopback, !address.isMulticast { return assigned.address }
@@ -41,31 +45,56 @@ public struct NodeStartup: Sendable {
   }
 
   /// Creates or updates the objects. Refuses an address that another node has.
+  ///
+  /// Many writers share a Node object (labels by an administrator, addresses by an orchestrator), so it is only replaced as it was read.
   public func run(_ datastore: any Datastore) async throws -> Resource {
     let store = ResourceStore(datastore)
     try await store.ensureDefaults()
     let key = ResourceKey(.node, name: name)
-    let present = try await store.get(key)
-    var resource = present?.resource ?? Resource(Metadata(name: name), .node(NodeSpec()))
-    guard case .node(var node) = resource.spec else { throw Problem(description: "\(key) is stored as something else") }
+    for _ in 0..<100 {
+      let present = try await store.get(key)
+      let resource = try await wanted(present?.resource ?? Resource(Metadata(name: name), .node(NodeSpec())), store)
+      if let stored = try await write(resource, isNew: present == nil, store) { return stored }
+    }
+    throw Problem(description: "\(key) keeps being changed by others; try again")
+  }
+
+  /// Nil when somebody else was faster.
+  private func write(_ resource: Resource, isNew: Bool, _ store: ResourceStore) async throws(ResourceStoreError) -> Resource? {
+    do throws(ResourceStoreError) {
+      let stored = isNew ? try await store.create(resource) : try await store.apply(resource).stored
+      return stored.resource
+    } catch {
+      switch error {
+      case .conflict, .alreadyExists: return nil
+      default: throw error
+      }
+    }
+  }
+
+  /// The present object with what this host knows better. Its resource version stays: what is written must replace just that.
+  private func wanted(_ present: Resource, _ store: ResourceStore) async throws -> Resource {
+    var resource = present
+    guard case .node(var node) = resource.spec else { throw Problem(description: "\(present.key) is stored as something else") }
     var bgp = node.bgp ?? NodeSpec.BGP()
-    bgp.ipv4Address = try ipv4 ?? bgp.ipv4Address ?? Self.detect(.v4)
-    bgp.ipv6Address = try ipv6 ?? bgp.ipv6Address ?? Self.detect(.v6)
+    bgp.ipv4Address = try ipv4 ?? bgp.ipv4Address ?? detection(.v4)
+    bgp.ipv6Address = try ipv6 ?? bgp.ipv6Address ?? detection(.v6)
     // An administrator may have given the node another AS since it was first started: what is stored wins.
     bgp.asNumber = bgp.asNumber ?? asNumber
     guard bgp.ipv4Address != nil || bgp.ipv6Address != nil else {
-      throw Problem(description: "node \(name) has no address that others can reach; give one with --ipv4 ADDRESS/LENGTH or --ipv6 ADDRESS/LENGTH")
+      throw Problem(
+        description: "node \(name) has no address that others can reach; give one with --ipv4 ADDRESS/LENGTH or --ipv6 ADDRESS/LENGTH")
     }
-    for other in try await store.list(.node).items where other.resource.key != key {
+    for other in try await store.list(.node).items where other.resource.key != present.key {
       guard case .node(let spec) = other.resource.spec else { continue }
       for address in [bgp.ipv4Address, bgp.ipv6Address].compactMap({ $0?.address })
       where address == spec.bgp?.ipv4Address?.address || address == spec.bgp?.ipv6Address?.address {
-        throw Problem(description: "\(address), the address of node \(name), belongs to \(other.resource.key) already; one of them is wrong")
+        throw Problem(
+          description: "\(address), the address of node \(name), belongs to \(other.resource.key) already; one of them is wrong")
       }
     }
     node.bgp = bgp
     resource.spec = .node(node)
-    resource.metadata.resourceVersion = nil
-    return try await store.apply(resource).stored.resource
+    return resource
   }
 }

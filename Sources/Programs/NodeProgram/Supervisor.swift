@@ -29,6 +29,7 @@ struct RestartPace {
 public final class Supervisor {
   private final class Running {
     let child: SupervisedChild
+    /// Nil while it is not running.
     var process: ProcessBox?
     var watch: EventLoop.Watch?
     var started: MonotonicInstant = .now
@@ -74,11 +75,18 @@ public final class Supervisor {
       // The children follow their supervisor: without it nobody would restart them or take SIGTERM for them.
       let process = try ChildCommand(executable, running.child.arguments, deathSignal: SIGTERM).start()
       let box = ProcessBox(process)
+      do {
+        running.watch = try loop.add(descriptor: box.process.pidDescriptor.borrowed, interest: .read) { [unowned self, unowned running] _ in
+          ended(running)
+        }
+      } catch {
+        // One whose end nobody would hear of must not stay beside its successor.
+        try? box.process.signal(SIGKILL)
+        _ = try? box.process.wait()
+        throw error
+      }
       running.process = box
       log.info("started \(running.child.name)", metadata: ["pid": "\(box.process.pid)"])
-      running.watch = try loop.add(descriptor: box.process.pidDescriptor.borrowed, interest: .read) { [unowned self, unowned running] _ in
-        ended(running)
-      }
       writePids()
     } catch {
       log.error("cannot start \(running.child.name): \(error)")
@@ -87,7 +95,15 @@ public final class Supervisor {
   }
 
   private func ended(_ running: Running) {
-    guard let box = running.process, let code = try? box.process.reap() else { return }
+    guard let box = running.process else { return }
+    let code: String
+    do {
+      guard let reaped = try box.process.reap() else { return }
+      code = "\(reaped)"
+    } catch {
+      // Whoever started us ignores SIGCHLD, and the kernel has thrown the code away: the child has ended all the same.
+      code = "unknown: \(error)"
+    }
     running.watch?.cancel()
     running.process = nil
     writePids()
