@@ -88,7 +88,7 @@ let package = Package(
       "Datastore", "AddressAssignment", "Documents", "JSON", "Resources", "Selectors", "HostPlans", "Addresses", "Names", "CNIServer", log,
     ]),
     module("Programs", "BGPProgram", [
-      "BGPMessages", "BGPSessions", "BGPRoutes", "BGPTransport", "NetlinkEdge", "NetlinkMessages", "Sockets", "RouteDriver", "Datastore", "JSON",
+      "BGPMessages", "BGPSessions", "BGPRoutes", "BGPTransport", "NetlinkEdge", "NetlinkMessages", "Sockets", "RouteDriver", "Datastore", "Documents", "JSON",
       "Resources", "Selectors", "Addresses", "Deltas", log,
     ]),
     module("Programs", "NodeProgram", ["CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "Resources", "Addresses", "JSON", log]),

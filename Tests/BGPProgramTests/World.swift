@@ -2,6 +2,7 @@
 
 import Addresses
 import BGPProgram
+import Dispatch
 import Glibc
 import JSON
 import KernelSandbox
@@ -77,12 +78,16 @@ final class RunningSpeaker: @unchecked Sendable {
 /// A value that arrives once.
 final class Latch<Value: Sendable>: Sendable {
   private let state = Mutex<Value?>(nil)
-  func set(_ value: Value) { state.withLock { $0 = value } }
+  private let arrival = DispatchSemaphore(value: 0)
+  func set(_ value: Value) {
+    state.withLock { $0 = value }
+    arrival.signal()
+  }
   func wait() -> Value {
-    while true {
-      if let value = state.withLock({ $0 }) { return value }
-      usleep(500)
-    }
+    arrival.wait()
+    // Whoever waits next finds it as well.
+    arrival.signal()
+    return state.withLock { $0! }
   }
 }
 

@@ -277,3 +277,29 @@ struct ReconfigurationTests {
     #expect(change == .inPlace && actions.contains(.connect) && bench.session.state == .connect)
   }
 }
+
+@Suite("Pauses between attempts to connect")
+struct ConnectRetryTests {
+  @Test("Attempts that fail are repeated after a tenth of a second, then twice as long each time, up to the connect retry time")
+  func pauses() {
+    var configuration = SessionConfiguration(localAS: ASNumber(65001), peerAS: ASNumber(65002), routerID: RouterID(rawValue: 1))
+    configuration.connectRetry = .seconds(5)
+    var now = Instant(nanoseconds: 0)
+    var session = PeerSession(configuration, at: now)
+    _ = session.receive(.start, at: now)
+    var pauses: [Duration] = []
+    for _ in 0..<8 {
+      var due: Instant?
+      for case .arm(.connectRetry, let instant) in session.receive(.connectFailed("refused"), at: now) { due = instant }
+      guard let due else { break }
+      pauses.append(now.duration(to: due))
+      now = due
+      #expect(session.receive(.expired(.connectRetry), at: now).contains(.connect))
+    }
+    // RFC 4271, section 10: jitter takes up to a quarter off.
+    for (pause, full) in zip(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]) {
+      #expect(pause <= .milliseconds(full) && pause >= .milliseconds(full * 3 / 4), "\(pauses)")
+    }
+    #expect(pauses.count == 8)
+  }
+}

@@ -23,12 +23,12 @@ public final class StatusSocket {
     }
   }
 
-  /// Serves `document` at `path` (mode 0600) on `loop`, until `close()`.
+  /// Serves `document` at `path` on `loop`, until `close()`. Readable by all: nothing in it is secret, and status without root is wanted.
   public init(path: String, loop: EventLoop, document: @escaping () -> [UInt8]) throws(SystemError) {
     self.path = path
     self.loop = loop
     self.document = document
-    listener = try Socket.listening(atUnix: path)
+    listener = try Socket.listening(atUnix: path, mode: 0o666)
     watch = try loop.add(descriptor: listener.raw, interest: .read) { [unowned self] _ in accept() }
   }
 

@@ -5,6 +5,7 @@
 /// or disable its pools, not the daemon.
 
 public import Datastore
+import Documents
 import Glibc
 import JSON
 public import Logging
@@ -48,12 +49,14 @@ public enum BGPProgram {
     let wasRunning = Files.exists(mark)
     let speaker = try Speaker(loop: loop, log: log, options: options.speaker, wasRunning: wasRunning)
     try Files.write([], to: mark, create: true)
-    let status = try StatusServer(loop: loop, path: Options.statusPath(options.runDirectory)) { speaker.status() }
+    let status = try StatusSocket(path: Options.statusPath(options.runDirectory), loop: loop) {
+      speaker.status().bytes(pretty: false) + [UInt8(ascii: "\n")]
+    }
 
     let inbox = Inbox(nodeName: options.nodeName, speaker: speaker, log: log)
     let mailbox = loop.mailbox
-    let datastore = options.datastore
-    let task = Task.detached { await follow(datastore, log) { resources in mailbox.post { inbox.take(resources) } } }
+    let feed = ResourceFeed(options.datastore, kinds: [.node, .bgpPeer, .bgpConfiguration, .ipPool])
+    let task = Task.detached { await feed.run { events in mailbox.post { inbox.take(events) } } }
     loop.run()
     task.cancel()
     status.close()
@@ -68,61 +71,52 @@ public enum BGPProgram {
     let speaker: Speaker
     let log: Logger
     private var hadPlan: Bool?
+    private var resources = BGPResources()
+    private var isInSync = false
     init(nodeName: String, speaker: Speaker, log: Logger) {
       self.nodeName = nodeName
       self.speaker = speaker
       self.log = log
     }
-    func take(_ resources: BGPResources) {
+
+    func take(_ events: [FeedEvent]) {
+      let before = resources
+      let wasInSync = isInSync
+      for event in events {
+        switch event {
+        case .resource(let key, let stored): put(key, stored)
+        case .unreadable(_, let reason): log.error("\(reason): ignored, the last good version stays in force")
+        case .inSync: isInSync = true
+        case .connection(let problem?): log.warning("\(problem); sessions and routes stay")
+        case .connection(nil): log.notice("the datastore answers again")
+        case .raw, .revision: break
+        }
+      }
+      // Before everything has been told, what is missing may only not have been told yet: no session is ended for that.
+      guard isInSync, !wasInSync || resources != before else { return }
       let plan = BGPPlan(for: nodeName, resources)
       if plan == nil, hadPlan != false { log.warning("no Node \(nodeName) with a BGP address in the datastore: no sessions") }
       hadPlan = plan != nil
       speaker.apply(plan)
     }
-  }
 
-  /// Follows the datastore for ever; each complete picture is told. While the store is away the last one stays.
-  private static func follow(_ datastore: any Datastore, _ log: Logger, tell: @Sendable (BGPResources) -> Void) async {
-    var pause: Duration = .milliseconds(100)
-    while !Task.isCancelled {
-      do {
-        var stored = StoredResources()
-        // Everything is watched from the oldest of the lists; what a later list has seen already is passed over.
-        var listed: [(prefix: String, at: Revision)] = []
-        for prefix in StoredResources.prefixes {
-          let (items, at) = try await datastore.list(prefix: prefix)
-          listed.append((prefix, at))
-          for item in items { put(item, into: &stored, log) }
-        }
-        func isNews(_ key: String, _ revision: Revision) -> Bool {
-          listed.first { key.hasPrefix($0.prefix) }.map { revision > $0.at } ?? false
-        }
-        tell(stored.resources)
-        pause = .milliseconds(100)
-        for try await batch in datastore.watch(prefixes: StoredResources.prefixes, after: listed.map(\.at).min() ?? .zero) {
-          let before = stored.resources
-          for event in batch.events {
-            switch event {
-            case .put(let item): if isNews(item.key, item.modRevision) { put(item, into: &stored, log) }
-            case .delete(let key, let revision): if isNews(key, revision) { stored.remove(key) }
-            }
-          }
-          if stored.resources != before { tell(stored.resources) }
-        }
-      } catch {
-        if Task.isCancelled { return }
-        log.warning("\(datastore.name): \(error); sessions and routes stay, retrying in \(pause)")
+    private func put(_ key: ResourceKey, _ stored: StoredResource?) {
+      if let stored, let faults = try? ResourceCodec.decodeReporting(kind: key.kind, value: stored.document).faults, let first = faults.first {
+        log.error("\(key): \(first): ignored, the last good version stays in force")
+        return
       }
-      try? await Task.sleep(for: pause)
-      pause = min(pause * 2, .seconds(5))
-    }
-  }
-
-  private static func put(_ item: KeyValue, into stored: inout StoredResources, _ log: Logger) {
-    do throws(StoredResources.Unreadable) {
-      try stored.put(item.key, item.value)
-    } catch {
-      log.error("\(error): ignored, the last good version stays in force")
+      let name = key.name
+      switch (key.kind, stored?.resource.spec) {
+      case (_, .node(let spec)?): resources.nodes[name] = .init(spec: spec, labels: stored?.resource.metadata.labels ?? [:])
+      case (_, .bgpPeer(let spec)?): resources.peers[name] = spec
+      case (_, .bgpConfiguration(let spec)?): resources.configurations[name] = spec
+      case (_, .ipPool(let spec)?): resources.pools[name] = spec
+      case (.node, nil): resources.nodes[name] = nil
+      case (.bgpPeer, nil): resources.peers[name] = nil
+      case (.bgpConfiguration, nil): resources.configurations[name] = nil
+      case (.ipPool, nil): resources.pools[name] = nil
+      default: break
+      }
     }
   }
 }

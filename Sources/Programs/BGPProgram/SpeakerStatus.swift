@@ -5,7 +5,6 @@ import BGPMessages
 import BGPRoutes
 import BGPSessions
 import JSON
-import Sockets
 
 extension Speaker {
   /// - Parameter limit: at most so many routes are listed; `routeCount` tells how many there are.
@@ -72,84 +71,5 @@ extension Peer {
         .init(
           "lastErrorSecondsAgo", session.lastError.map { .integer($0.at.duration(to: now).components.seconds) } ?? .null),
       ]))
-  }
-}
-
-/// Serves the status at a unix socket: connect, read to the end.
-///
-/// A reader that does not read is dropped after `patience`; it cannot hold up the speaker.
-public final class StatusServer {
-  static let patience: Duration = .seconds(5)
-  private final class Reader {
-    var socket: Socket?
-    var octets: [UInt8]
-    var sent = 0
-    var watch: EventLoop.Watch?
-    var timer: EventLoop.TimerHandle?
-    init(_ socket: consuming Socket, _ octets: [UInt8]) {
-      self.socket = consume socket
-      self.octets = octets
-    }
-    /// False when there is nothing more to do.
-    func write() -> Bool {
-      guard socket != nil else { return false }
-      while sent < octets.count {
-        guard let count = try? socket!.send(octets, from: sent) else { return false }
-        if count == 0 { return true }
-        sent += count
-      }
-      return false
-    }
-    func end() {
-      watch?.cancel()
-      timer?.cancel()
-      watch = nil
-      socket = nil
-    }
-  }
-
-  private final class Listener {
-    let socket: Socket
-    init(_ socket: consuming Socket) { self.socket = socket }
-  }
-  private let listener: Listener
-  private let path: String
-  private var watch: EventLoop.Watch?
-  private var readers: [ObjectIdentifier: Reader] = [:]
-
-  public init(loop: EventLoop, path: String, document: @escaping () -> JSONValue) throws(SystemError) {
-    self.path = path
-    // Readable by all: nothing in it is secret, and status without root is wanted.
-    let listener = Listener(try Socket.listening(atUnix: path, mode: 0o666))
-    self.listener = listener
-    watch = try loop.add(descriptor: listener.socket.raw, interest: .read) { [weak self] _ in
-      for _ in 0..<16 {
-        guard let self, let accepted = try? listener.socket.accept() else { return }
-        self.serve(accepted.take(), document().bytes(pretty: false) + [UInt8(ascii: "\n")], loop)
-      }
-    }
-  }
-
-  private func serve(_ socket: consuming Socket, _ octets: [UInt8], _ loop: EventLoop) {
-    let raw = socket.raw
-    let reader = Reader(socket, octets)
-    guard reader.write() else { return reader.end() }
-    let key = ObjectIdentifier(reader)
-    readers[key] = reader
-    let finish = { [weak self] in
-      self?.readers.removeValue(forKey: key)?.end()
-    }
-    reader.watch = try? loop.add(descriptor: raw, interest: .write) { [weak reader] _ in
-      if reader?.write() != true { finish() }
-    }
-    reader.timer = loop.schedule(after: Self.patience, { finish() })
-  }
-
-  public func close() {
-    watch?.cancel()
-    watch = nil
-    for reader in readers.values { reader.end() }
-    readers = [:]
-    try? Files.remove(path)
   }
 }

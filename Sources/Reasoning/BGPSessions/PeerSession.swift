@@ -28,6 +28,8 @@ public struct PeerSession: Sendable {
   var isHeld = false
   /// Errors in a row; governs the pause.
   var errors = 0
+  /// Attempts to connect that failed one after the other.
+  private var failures = 0
   private var random: UInt64
 
   /// One TCP connection and how far it has come.
@@ -100,6 +102,7 @@ public struct PeerSession: Sendable {
       guard !isEnabled || isHeld else { return }
       isEnabled = true
       errors = 0
+      failures = 0
       leaveHold(&actions)
       dial(now, &actions)
 
@@ -119,9 +122,10 @@ public struct PeerSession: Sendable {
         now, &actions)
 
     case .connectFailed(let cause):
-      // Connect to Active; the connect retry timer runs on.
+      // Connect to Active. The connect retry timer is set anew: a peer that refuses is there, and its daemon is about to start.
       guard isConnecting else { return }
       isConnecting = false
+      armConnectRetry(now, &actions, afterFailure: true)
       lastError = LastError(text: "cannot connect: \(cause)", at: now, notification: nil, isFromPeer: false)
 
     case .closed(let id, let cause):
@@ -212,6 +216,7 @@ public struct PeerSession: Sendable {
     negotiated = terms
     disabledFamilies = []
     counters.established += 1
+    failures = 0
     actions.append(.established(terms))
     returned(terms, now, &actions)
   }
@@ -368,7 +373,7 @@ public struct PeerSession: Sendable {
       // An established session was lost to the network: nobody has to wait.
       dial(now, &actions)
     } else if !isConnecting {
-      armConnectRetry(now, &actions)
+      armConnectRetry(now, &actions, afterFailure: true)
     }
   }
 
@@ -400,9 +405,16 @@ public struct PeerSession: Sendable {
     armConnectRetry(now, &actions)
   }
 
-  private mutating func armConnectRetry(_ now: Instant, _ actions: inout [Action]) {
+  /// After a failure the pause begins with `connectRetryMin` and doubles up to the connect retry time, so that two daemons that start
+  /// together find each other at once, and one that stays away costs little. RFC 4271, section 8, knows the one time only.
+  private mutating func armConnectRetry(_ now: Instant, _ actions: inout [Action], afterFailure: Bool = false) {
     guard !configuration.isPassive else { return }
-    actions.append(.arm(.connectRetry, at: now + jittered(configuration.connectRetry)))
+    var pause = configuration.connectRetry
+    if afterFailure {
+      pause = min(pause, configuration.connectRetryMin * (1 << min(failures, 16)))
+      failures += 1
+    }
+    actions.append(.arm(.connectRetry, at: now + jittered(pause)))
   }
 
   private mutating func stopDialing(_ actions: inout [Action]) {

@@ -16,6 +16,8 @@ public struct SessionConfiguration: Hashable, Sendable {
   public var keepaliveInterval: Duration?
   /// How long one attempt to connect may take, and the pause between attempts.
   public var connectRetry: Duration = .seconds(5)
+  /// The first pause after an attempt that failed; it doubles up to `connectRetry`.
+  public var connectRetryMin: Duration = .milliseconds(100)
   /// The pause after an error, doubled with each repetition up to `idleHoldMax`.
   public var idleHoldMin: Duration = .seconds(5)
   public var idleHoldMax: Duration = .seconds(30)
