@@ -21,7 +21,6 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
@@ -268,27 +267,37 @@ int cl_timerfd_set(int descriptor, int64_t nanoseconds) {
   struct itimerspec value = {{0, 0}, {nanoseconds / 1000000000, nanoseconds % 1000000000}};
   return timerfd_settime(descriptor, TFD_TIMER_ABSTIME, &value, NULL);
 }
-static void fill(sigset_t *set, const int *signals, int count) {
-  sigemptyset(set);
-  for (int i = 0; i < count; i++) sigaddset(set, signals[i]);
+/* Where the handler sends a signal's number. Written before its handler is installed. A socket, because the reader may be closed one day. */
+static volatile int signal_sockets[65];
+static void tell_signal(int number) {
+  int kept = errno;
+  unsigned char octet = (unsigned char)number;
+  send(signal_sockets[number], &octet, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+  errno = kept;
 }
-int cl_block_signals(const int *signals, int count) {
+int cl_watch_signals(const int *signals, int count) {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0) return -1;
   sigset_t set;
-  fill(&set, signals, count);
-  int error = pthread_sigmask(SIG_BLOCK, &set, NULL);
-  if (error) errno = error;
-  return error ? -1 : 0;
+  sigemptyset(&set);
+  for (int i = 0; i < count; i++) {
+    struct sigaction action, before;
+    if (signals[i] < 1 || signals[i] > 64 || sigaction(signals[i], NULL, &before) < 0) continue;
+    if (before.sa_handler == SIG_IGN) continue; /* as who started us wished: nohup, a background job */
+    signal_sockets[signals[i]] = ends[1];
+    memset(&action, 0, sizeof action);
+    action.sa_handler = tell_signal;
+    action.sa_flags = SA_RESTART;
+    sigfillset(&action.sa_mask);
+    sigaction(signals[i], &action, NULL);
+    sigaddset(&set, signals[i]);
+  }
+  pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+  return ends[0];
 }
-int cl_signalfd(const int *signals, int count) {
-  if (cl_block_signals(signals, count) < 0) return -1;
-  sigset_t set;
-  fill(&set, signals, count);
-  return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-int cl_signalfd_read(int descriptor) {
-  struct signalfd_siginfo information;
-  ssize_t count = read(descriptor, &information, sizeof information);
-  return count == sizeof information ? (int)information.ssi_signo : -1;
+int cl_watched_signal(int descriptor) {
+  unsigned char octet;
+  return read(descriptor, &octet, 1) == 1 ? octet : -1;
 }
 int cl_ignore_sigpipe(void) { return signal(SIGPIPE, SIG_IGN) == SIG_ERR ? -1 : 0; }
 static int64_t nanoseconds(clockid_t clock) {

@@ -177,14 +177,13 @@ public final class EventLoop {
   public func post(_ work: @escaping @Sendable () -> Void) { mailbox.post(work) }
   public func stop() { mailbox.stop() }
 
-  /// Blocks the signals in this thread and hands them to `handler` instead. Call before other threads start: a thread that does not
-  /// block them would take them.
+  /// From here on the signals come to `handler`, on the loop's thread, instead of ending the program.
   public func onSignal(_ numbers: [CInt], _ handler: @escaping (CInt) -> Void) throws(SystemError) {
-    let descriptor = try check(unsafe cl_signalfd(numbers, CInt(numbers.count)), "watch signals")
+    let descriptor = try check(unsafe cl_watch_signals(numbers, CInt(numbers.count)), "watch signals")
     signals.append(OwnedDescriptorBox(OwnedDescriptor(owning: descriptor)))
     try add(descriptor: descriptor, interest: .read) { _ in
       while true {
-        let number = cl_signalfd_read(descriptor)
+        let number = cl_watched_signal(descriptor)
         guard number > 0 else { return }
         handler(number)
       }

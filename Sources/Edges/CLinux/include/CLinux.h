@@ -76,10 +76,12 @@ int cl_eventfd(void);
 int cl_timerfd(void);
 /* Absolute CLOCK_MONOTONIC nanoseconds; 0 disarms. */
 int cl_timerfd_set(int descriptor, int64_t nanoseconds);
-int cl_signalfd(const int *signals, int count);
-int cl_signalfd_read(int descriptor);
-int cl_block_signals(const int *signals, int count);
-/* Blocks `signals` in the calling thread; threads started later inherit it. */
+/* A descriptor from which `cl_watched_signal` reads the numbers of the signals that came, whichever thread the kernel chose to interrupt:
+ * blocking them for a signalfd would need every thread to block them, and a Swift program's main thread is out of reach. A signal that was
+ * ignored when the program was started stays ignored. The last call for a signal gets it. */
+int cl_watch_signals(const int *signals, int count);
+/* The next number, -1 if there is none. */
+int cl_watched_signal(int descriptor);
 int cl_ignore_sigpipe(void);
 int64_t cl_monotonic_nanoseconds(void);
 int64_t cl_boottime_nanoseconds(void);
