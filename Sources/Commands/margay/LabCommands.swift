@@ -50,21 +50,6 @@ struct Lab: ParsableCommand {
     }
   }
 
-  /// From here on Ctrl-C and SIGTERM take the lab down before the program ends.
-  static func removeOnInterrupt(_ paths: LabPaths) throws {
-    let signals = try SignalWait([SIGINT, SIGTERM, SIGHUP])
-    try DedicatedThread.start {
-      let number = signals.next()
-      writeError("\ninterrupted: removing lab \(paths.lab)\n")
-      // Twice: the main thread may have been in the middle of making one more thing.
-      for _ in 0..<2 {
-        _ = try? LabProgram.Lab.down(paths)
-        usleep(100_000)
-      }
-      _exit(128 + number)
-    }
-  }
-
   struct DemoCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
       commandName: "demo", abstract: "Bring up a datacenter, send real traffic, change and restart things under it, and remove it again.")
@@ -86,7 +71,7 @@ struct Lab: ParsableCommand {
       let lab = try LabProgram.Lab(name: lab.name, arrangement: arrangements[0], executable: executablePath(), narrator: narrator)
       try Preflight.check()
       try lab.refuseIfStanding()
-      try Lab.removeOnInterrupt(lab.paths)
+      try Interruption.removesLab(lab.paths)
       let started = MonotonicInstant.now
       var outcome: Result<Demo.Result, any Error>
       do { outcome = .success(try Demo(lab: lab, readResources: Lab.reader(lab)).run(arrangements)) } catch { outcome = .failure(error) }
@@ -132,7 +117,7 @@ struct Lab: ParsableCommand {
       let lab = try LabProgram.Lab(name: lab.name, arrangement: arrangement, executable: executablePath(), narrator: Narrator())
       try Preflight.check()
       try lab.refuseIfStanding()
-      try Lab.removeOnInterrupt(lab.paths)
+      try Interruption.removesLab(lab.paths)
       do {
         try lab.up()
       } catch {

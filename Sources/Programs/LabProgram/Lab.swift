@@ -54,7 +54,10 @@ public final class Lab {
       try apply(DemoDocuments.profiles(Set(topology.workloads.map(\.namespace)).sorted()), as: "profiles.yaml")
     }
     try narrator.step("margay-cni ADD: \(topology.workloads.map(\.name).joined(separator: ", "))") {
-      for workload in topology.workloads { try attach(workload) }
+      for workload in topology.workloads {
+        Interruption.stopHere()
+        try attach(workload)
+      }
     }
     try writeRecord()
   }
@@ -152,7 +155,8 @@ public final class Lab {
   public func apply(_ text: String, as file: String) throws {
     let path = "\(paths.directory)/\(file)"
     try Files.writeAtomically(Array(text.utf8), to: path)
-    let result = try ChildCommand(executable, ["apply", "-f", path, "--datastore", datastoreName]).runToEnd()
+    // In a process group of its own: a Ctrl-C of the terminal is for the lab to handle, here and wherever a command is started.
+    let result = try ChildCommand(executable, ["apply", "-f", path, "--datastore", datastoreName], newProcessGroup: true).runToEnd()
     guard result.code == 0 else { throw LabProblem("margay apply -f \(path) failed:\n\(result.output)") }
   }
 
@@ -161,6 +165,7 @@ public final class Lab {
   func waitUntil(_ what: String, seconds: Int, _ condition: () throws -> Bool) throws {
     let deadline = MonotonicInstant.now + .seconds(seconds)
     while try !condition() {
+      Interruption.stopHere()
       guard MonotonicInstant.now < deadline else { throw LabProblem("waited \(seconds) s in vain until \(what)") }
       usleep(10_000)
     }

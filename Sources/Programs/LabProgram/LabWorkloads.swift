@@ -32,7 +32,7 @@ extension Lab {
         "CNI_PATH=\(Files.parent(of: plugin))", "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
         "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=\(workload.namespace);K8S_POD_NAME=\(workload.name);K8S_POD_INFRA_CONTAINER_ID=\(containerID)",
       ],
-      input: reading.borrowed, networkNamespace: namespace.descriptor.borrowed
+      input: reading.borrowed, networkNamespace: namespace.descriptor.borrowed, newProcessGroup: true
     ).runToEnd()
     guard result.code == 0 else { throw LabProblem("margay-cni \(command) for \(workload.name) failed (exit \(result.code)): \(result.output)") }
     return result.output.isEmpty ? nil : try JSONValue(parsing: Array(result.output.utf8))

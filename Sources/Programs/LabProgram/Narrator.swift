@@ -26,6 +26,7 @@ public final class Narrator {
 
   @discardableResult
   public func step<Result>(_ name: String, _ work: () throws -> Result) throws -> Result {
+    Interruption.stopHere()
     let started = MonotonicInstant.now
     if isTerminal, !quiet { write("  … \(name)") }
     do {
@@ -35,6 +36,7 @@ public final class Narrator {
       finish("  \(palette("✓", .green)) \(name)", palette(" " + seconds(time), .dim))
       return result
     } catch {
+      Interruption.stopHere()
       finish("  \(palette("✗", .red)) \(name)", "")
       throw error
     }
