@@ -26,6 +26,8 @@ public final class Speaker {
   public struct Options: Sendable {
     /// How long routes of an earlier run may wait for peers.
     public var deferralMax: Duration = .seconds(120)
+    /// How long peers of whom no End-of-RIB can be expected have for telling what they know.
+    public var deferralGrace: Duration = .seconds(3)
     public var holdTime: Duration = .seconds(90)
     public var connectRetry: Duration = .seconds(5)
     public var multipathMax = 16
@@ -215,15 +217,19 @@ public final class Speaker {
     if waiting.isEmpty, !peers.isEmpty {
       // In the next round: the last routes are in the table, and not yet in the kernel.
       loop.schedule(after: .zero) { [weak self] in self?.endDeferral("all peers have told theirs") }
-    } else if waiting.allSatisfy({ $0.session.negotiated != nil && $0.session.negotiated?.gracefulRestart == nil }), !waiting.isEmpty {
-      // RFC 4724, section 4.1, does not wait for peers without graceful restart, since they need not mark the end.
-      loop.schedule(after: .seconds(2)) { [weak self] in
-        guard let self, self.isDeferring,
-          self.peers.values.allSatisfy({ $0.hasToldEverything || $0.session.negotiated.map { $0.gracefulRestart == nil } ?? false })
-        else { return }
-        self.endDeferral("all peers have told theirs")
+    } else if waiting.allSatisfy(mayNeverTell), !waiting.isEmpty {
+      loop.schedule(after: options.deferralGrace) { [weak self] in
+        guard let self, self.isDeferring, self.peers.values.allSatisfy({ $0.hasToldEverything || self.mayNeverTell($0) }) else { return }
+        self.endDeferral("all peers have told theirs, or will not mark the end")
       }
     }
+  }
+
+  /// RFC 4724, section 4.1, does not wait for peers without graceful restart, which need not mark the end of their table, nor for peers
+  /// that restart themselves: these wait for us. Both kinds tell what they have soon after the session is up, so they get a moment.
+  private func mayNeverTell(_ peer: Peer) -> Bool {
+    guard let negotiated = peer.session.negotiated else { return false }
+    return negotiated.gracefulRestart == nil || negotiated.isPeerRestarting
   }
 
   private func endDeferral(_ reason: String) {
