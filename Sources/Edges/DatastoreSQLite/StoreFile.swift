@@ -14,8 +14,13 @@ enum StoreFile {
   static func open(
     path: String, surroundings: SQLiteDatastore.Surroundings
   ) throws(DatastoreError) -> (pool: DatabasePool, revision: Revision) {
+    let directory = Files.parent(of: path)
+    // Made silently with all that is missing above it, a mistyped path would be a second, empty cluster.
+    guard Files.exists(Files.parent(of: directory)) else {
+      throw .unusable("\(Files.parent(of: directory)) does not exist; correct the path, or make the directory: mkdir -p -m 700 \(directory)")
+    }
     do {
-      try Files.makeDirectories(Files.parent(of: path), mode: 0o700)
+      try Files.makeDirectories(directory, mode: 0o700)
       // SQLite gives its side files the mode of the main file, so this one decides.
       for file in [path, path + "-changed"] where !Files.exists(file) {
         let descriptor = unsafe Glibc.open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
