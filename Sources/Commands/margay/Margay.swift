@@ -17,6 +17,16 @@ struct Margay: AsyncParsableCommand {
     subcommands: [
       Apply.self, Get.self, Delete.self, Validate.self, SelectorCommand.self, Lab.self, NodeCommand.self, Felix.self, BGP.self,
     ])
+
+  /// A mistyped command is told as such: the parser alone would complain of the first option behind it.
+  static func main() async {
+    let names = configuration.subcommands.map { $0._commandName }
+    if let word = CommandLine.arguments.dropFirst().first, !word.hasPrefix("-"), word != "help", !names.contains(word) {
+      writeError("margay: there is no command \"\(word)\"; one of \(names.joined(separator: ", "))\n")
+      Glibc.exit(64)
+    }
+    await main(nil)
+  }
 }
 
 /// Which datastore; the same words everywhere.
