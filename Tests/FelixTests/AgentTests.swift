@@ -1,6 +1,7 @@
 /// The agent over a real kernel: what the datastore says becomes packets that pass or do not, and stays so.
 
 import Addresses
+import CNIServer
 import Datastore
 import JSON
 import KernelSandbox
@@ -86,6 +87,39 @@ struct AgentTests {
     #expect(try await pings.output.contains(" 0% packet loss"))
     #expect(try await rig.ip("route") == before.1)
     #expect(try await rig.ip("neigh") == before.2)
+    try await second.stop()
+  }
+
+  @Test("A second agent of one host is refused with the reason, and takes over without a change when the first ends")
+  func twoAgents() async throws {
+    let rig = try await FelixRig()
+    let (w1, w2) = (try await rig.workload(1), try await rig.workload(2))
+    try await rig.record(w1)
+    let revision = try await rig.record(w2)
+    let first = try await rig.felix()
+    try await first.until(revision)
+    try await first.until(w2, is: "up")
+    // A kernel without owned tables cannot tell two agents apart.
+    guard try await rig.table().contains("flags owner") else { return try await first.stop() }
+    let second = try await rig.felix()
+    try await second.until("the refusal") {
+      $0["problems"]?.array?.contains { $0.string?.contains("another running process") ?? false } ?? false
+    }
+    #expect(await second.status()["inSync"]?.bool == false)
+    #expect(await second.status().endpoint(w1)?["problem"]?.string == "the rules are not in the kernel")
+    let endpoint = AttachedEndpoint(key: w1.key, resourceVersion: "1", interfaceName: w1.interface, addresses: [])
+    await #expect(throws: ReadinessBoard.Late.self) {
+      try await second.readiness.waitUntilProtected(endpoint, deadline: .now + .milliseconds(20))
+    }
+    // Asked of the first meanwhile, forgotten by nobody.
+    try await first.until(try await rig.put(Self.deny, spec: ["selector": "name == 'w2'"]))
+    try await first.stop()
+    try await second.until(w1, is: "up")
+    try await second.readiness.waitUntilProgrammed(endpoint, deadline: .now + .seconds(5))
+    #expect(await second.status()["kernelChanges"]?.integer == 0)
+    #expect(try await !rig.ping(w1, w2))
+    try await second.until(try await rig.remove(Self.deny))
+    #expect(try await rig.ping(w1, w2))
     try await second.stop()
   }
 
@@ -229,6 +263,13 @@ struct AgentTests {
     try await felix.until(w2, is: "up")
     #expect(try await rig.ping(w1, w2))
 
+    // Renamed while it is up: nothing else about it changes.
+    _ = try await rig.ip("link set caliw2 name tmp2")
+    try await felix.until("renamed away") { $0.endpoint(w2)?["problem"]?.string == "interface caliw2 does not exist" }
+    _ = try await rig.ip("link set tmp2 name caliw2")
+    try await felix.until(w2, is: "up")
+    #expect(try await rig.ping(w1, w2))
+
     _ = try await rig.ip("link set caliw2 down")
     try await felix.until("down") { $0.endpoint(w2)?["problem"]?.string == "interface caliw2 is down" }
     _ = try await rig.ip("link set caliw2 name tmp2")
@@ -321,9 +362,16 @@ struct AgentTests {
     #expect(try await rig.ip("route show proto 80").contains("\(w1.address) dev \(w3.interface)"))
     try await eventually("the flows of \(w1.address) are forgotten") { try await rig.flows(w1.address).isEmpty }
     #expect(try await rig.flows(w3.address).count == 1)
+    // A younger record takes an address that the older one still names.
+    var younger = try JSONValue(parsing: try #require(try await rig.datastore.get(w2.key.path)).value)
+    younger["metadata"]?["creationTimestamp"] = "2099-01-01T00:00:00Z"
+    younger["spec"]?["ipNetworks"] = [.string("\(w2.address)/32"), .string("\(w3.address)/32")]
+    try await felix.until(try await rig.put(w2.key, text: younger.text()))
+    #expect(try await rig.ip("route show proto 80").contains("\(w3.address) dev \(w2.interface)"))
+    try await eventually("the flows of \(w3.address) are forgotten") { try await rig.flows(w3.address).isEmpty }
+    #expect(await felix.status().endpoint(w3)?["problem"]?.string == "address \(w3.address) is routed to another endpoint")
     try await rig.remove(far.key)
     try await eventually("the flows of \(far.address) are forgotten") { try await rig.flows(far.address).isEmpty }
-    #expect(try await rig.flows(w3.address).count == 1)
     try await felix.stop()
   }
 }
