@@ -84,13 +84,14 @@ struct NodeCommand: ParsableCommand {
         write((["felix": felix ?? nil, "bgp": bgp ?? nil] as JSONValue).text(pretty: true) + "\n")
       } else {
         let palette = palette()
+        let node = felix?["node"]?.string ?? "this host"
         for (name, document) in [("felix", felix), ("bgp", bgp)] {
           write("\(palette(name, .bold)): \(document == nil ? palette("does not answer", .red) : palette("running", .green))\n")
           for problem in document?["problems"]?.array ?? [] { write("  \(palette("problem", .yellow)): \(problem.string ?? "")\n") }
         }
-        write("\n" + LabReport.endpoints([("", felix)]).text(palette) + "\n")
-        write(LabReport.sessions([("", bgp)]).text(palette) + "\n")
-        write(LabReport.routes([("", bgp)]).text(palette))
+        write("\n" + LabReport.endpoints([(node, felix)]).text(palette) + "\n")
+        write(LabReport.sessions([(node, bgp)]).text(palette) + "\n")
+        write(LabReport.routes([(node, bgp)]).text(palette))
       }
       if felix == nil || bgp == nil { throw ExitCode(1) }
     }
