@@ -16,10 +16,19 @@ import Testing
 @testable import FelixProgram
 
 /// Blocks a thread of its own instead of one of the few that run tasks.
+///
+/// What `body` holds is let go before the caller goes on: a sandbox that the thread held last would outlive the process's last test.
 func blocking<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
+  let work = Mutex<(@Sendable () throws -> Value)?>(body)
+  return try await blockingTaken { try work.withLock { $0.take() }!() }
+}
+private func blockingTaken<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
   try await withCheckedThrowingContinuation { continuation in
     do {
-      try DedicatedThread.start { continuation.resume(with: Result { try body() }) }
+      try DedicatedThread.start {
+        let result = Result { try body() }
+        continuation.resume(with: result)
+      }
     } catch {
       continuation.resume(throwing: error)
     }
