@@ -1,6 +1,5 @@
 """Claims: one line each, `ok` or `FAILED` with what was expected and what was seen. And waiting for conditions under a deadline."""
 
-import sys
 import time
 import traceback
 

@@ -1,12 +1,14 @@
 """Addresses change hands: what was known of the old holder is forgotten before the new one has a cable."""
 
-import re
+import json
+import os
 import socket
+import threading
 
 from claims import Claim, expect, expect_equal, wait_until
-from labs import attach_by_hand, detach_by_hand, inside, run
+from labs import BUILD, CNI, Workload, attach_by_hand, detach_by_hand, inside, margay, run
 from packets import UDP, Port, contains, ip_packet, marker, udp
-from traffic import Echo, tcp_reaches
+from traffic import Echo
 
 
 def _flows(lab, host, address):
@@ -22,10 +24,14 @@ def _established(namespace, address, port, kind, timeout=3):
     """A flow with an answer, left open."""
     with inside(namespace):
         client = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
-    client.settimeout(timeout)
-    client.connect((address, port))
-    client.send(b"hello")
-    expect_equal(client.recv(100), b"hello", f"the echo of {address}:{port}")
+    try:
+        client.settimeout(timeout)
+        client.connect((address, port))
+        client.send(b"hello")
+        expect_equal(client.recv(100), b"hello", f"the echo of {address}:{port}")
+    except BaseException:
+        client.close()
+        raise
     return client
 
 
@@ -99,7 +105,6 @@ def remote_flows_are_not_inherited(lab):
             detach_by_hand(lab, old, "shop")
         if new:
             detach_by_hand(lab, new, "office")
-        from labs import margay
         margay("delete", "networkpolicy", "database-udp", "-n", "shop", "--datastore", lab.datastore)
 
 
@@ -120,8 +125,6 @@ spec:
 
 
 def _attach_with_addresses(lab, pod, pod_namespace, labels, addresses):
-    import json
-    from labs import BUILD, CNI, Workload
     namespace = lab.namespace(pod)
     run("ip", "netns", "add", namespace, check=True)
     container = (pod.encode().hex() * 10)[:64]
@@ -145,6 +148,66 @@ def _attach_with_addresses(lab, pod, pod_namespace, labels, addresses):
         raise Claim(f"margay-cni ADD of {pod} with addresses: exit code {output.code}: {output}")
     given = [ip["address"].split("/")[0] for ip in json.loads(output)["ips"]]
     return Workload(pod, "host1", namespace, container, given)
+
+
+def silent_until_protected(lab):
+    """A workload that may neither send nor receive is flooded, and floods, from the moment its interface exists: nothing passes."""
+    loads = lab.workloads()
+    outside, friend = loads["client-1"], loads["client-2"]
+    block = next(line for line in lab.routes("host1") if line.startswith("blackhole 10.65.")).split()[1].split("/")[0].rsplit(".", 1)
+    prefix6 = friend.v6.rsplit(":", 1)
+    total = 0
+    for round_ in range(4):
+        wanted = [f"{block[0]}.{int(block[1]) + 40 + round_}", f"{prefix6[0]}:{(int(prefix6[1], 16) & ~0x3f) + 0x28 + round_:x}"]
+        pod, out, into = f"newcomer{round_}", marker("newcomer"), marker("welcome")
+        namespace = lab.namespace(pod)
+        stop, caught, sent, problem = threading.Event(), [], [0], []
+        def flood():
+            try:
+                while not stop.is_set() and not os.path.exists(f"/run/netns/{namespace}"):
+                    pass
+                port = None
+                while port is None and not stop.is_set():
+                    try:
+                        port = Port(namespace)
+                    except OSError:
+                        continue  # not there yet
+                while not stop.is_set():
+                    for source, target in zip(wanted, (outside.v4, outside.v6)):
+                        try:
+                            port.send(ip_packet(source, target, UDP, udp(source, target, 47000, 5000, out)))
+                            sent[0] += 1
+                        except OSError:
+                            pass  # not up yet
+                        sender.send(ip_packet(target, source, UDP, udp(target, source, 47001, 5000, into)))
+                    while (octets := port.receive()) is not None:
+                        caught.append(octets)
+                port.close()
+            except Exception as error:
+                problem.append(error)
+        with Port(outside.namespace) as sender, Port(outside.namespace) as watch:
+            thread = threading.Thread(target=flood, daemon=True)
+            thread.start()
+            new = None
+            try:
+                new = _attach_with_addresses(lab, pod, "outside", {"app": "intruder"}, wanted)
+                before = sent[0]
+                wait_until("the newcomer has sent 200 packets after ADD returned", 5, lambda: problem or sent[0] > before + 200)
+            finally:
+                stop.set()
+                thread.join(5)
+                if new:
+                    detach_by_hand(lab, new, "outside")
+            expect(not problem, "the flood to go on", problem)
+            with Port(friend.namespace) as honest:
+                for family in (4, 6):
+                    fence, source, target = marker("fence"), friend.address(family), outside.address(family)
+                    honest.send(ip_packet(source, target, UDP, udp(source, target, 47002, 5000, fence)))
+                    frames = watch.seen_until(fence)
+                    expect(not contains(frames, out), f"nothing from the newcomer (IPv{family}, round {round_})", f"{len(contains(frames, out))} packets")
+            expect(not contains(caught, into), f"nothing to the newcomer (round {round_})", f"{len(contains(caught, into))} packets")
+            total += sent[0]
+    return f"{total} packets sent in four rounds"
 
 
 def nothing_remains_after_del(lab):

@@ -4,10 +4,9 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 
-from claims import Claim, expect, expect_equal, wait_until
+from claims import expect, wait_until
 from labs import BUILD, MARGAY, PREFIX, WORK, Background, leftovers, margay, namespaces, run
 
 # name: (document, what the message must have, as patterns). {file} is the file's path; the number behind it is the line.

@@ -3,7 +3,7 @@
 import re
 import time
 
-from claims import Claim, expect, expect_equal, wait_until
+from claims import expect, expect_equal, wait_until
 from labs import HOSTS, attach_by_hand, detach_by_hand, margay, run
 from traffic import Echo, ping, tcp_reaches
 

@@ -1,12 +1,10 @@
 """Labs side by side, and what independent observers say of one."""
 
 import json
-import os
 import re
-import threading
 
-from claims import Claim, expect, expect_equal, wait_until
-from labs import HERE, HOSTS, MARGAY, Background, Capture, margay, run
+from claims import expect, expect_equal, wait_until
+from labs import HERE, HOSTS, MARGAY, Background, Capture, margay
 from traffic import Echo, tcp_reaches
 
 

@@ -102,6 +102,36 @@ def killed_and_started(lab):
     return f"{sent} requests, none lost, no change counted; sessions again after {sessions:.1f} s, routes settled after {settled:.1f} s"
 
 
+def stopped_in_order(lab):
+    """SIGTERM of the supervisor: everything of the host ends by itself, the kernel stays, and the next start finds it right."""
+    before = _kernel(lab)
+    pids = [int(line.split()[1]) for line in open(f"{lab.directory}/host2/node.pids").read().splitlines()]
+    supervisor = pids[0]
+    started = time.monotonic()
+    os.kill(supervisor, signal.SIGTERM)
+    wait_until(lambda: f"all of {pids} have ended", 5, lambda: not any(_runs(pid) for pid in pids))
+    took = time.monotonic() - started
+    log = open(f"{lab.directory}/host2.log").read().splitlines()[-60:]
+    expect(any("stopping" in line for line in log), "the supervisor to say that it stops", log)
+    expect(not os.path.exists(f"{lab.directory}/host2/node.pids"), "the file of process ids to be gone")
+    for name in ("felix.sock", "bgp.sock"):
+        expect(not os.path.exists(f"{lab.directory}/host2/{name}"), f"{name} to be gone: an end in order tidies up")
+    _compare(before, _kernel(lab), "stopped by SIGTERM")
+    margay("lab", "start", "--name", lab.name, "host2", check=True, seconds=60)
+    wait_until("bgp has finished its restart", 30, lambda: (lab.status("host2", "bgp") or {}).get("isDeferring") is False)
+    changes = (lab.status("host2", "felix")["kernelChanges"], lab.status("host2", "bgp")["kernelChanges"])
+    expect_equal(changes, (0, 0), "changes that felix and bgp count after the start")
+    _compare(before, _kernel(lab), "started again")
+    return f"ended after {took * 1000:.0f} ms"
+
+
+def _runs(pid):
+    try:
+        return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def _monitors_listen(lab, monitors):
     """Each monitor has shown a change that we make: from here on silence means that nothing happened."""
     for host, (links, rules) in monitors.items():

@@ -8,9 +8,8 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 
-from claims import Claim, expect, wait_until
+from claims import Claim, wait_until
 
 BUILD = os.environ["MARGAY_BUILD"]
 MARGAY = f"{BUILD}/margay"

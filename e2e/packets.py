@@ -1,6 +1,6 @@
 """Frames made by hand, and a listener that sees every frame of an interface: what a workload that plays by no rules can do."""
 
-import ctypes
+import errno
 import ipaddress
 import os
 import select
@@ -13,7 +13,7 @@ from labs import inside
 
 GATEWAY_MAC = bytes.fromhex("eeeeeeeeeeee")
 ETH_P_ALL = 3
-ICMP, IGMP, IPIP, TCP, UDP, IP6, DCCP, GRE, ESP, AH, ICMP6, SCTP, UDPLITE = 1, 2, 4, 6, 17, 41, 33, 47, 50, 51, 58, 132, 136
+ICMP, IPIP, TCP, UDP, IP6, GRE, ICMP6, SCTP = 1, 4, 6, 17, 41, 47, 58, 132
 SYN, ACK, PSH, RST = 0x02, 0x10, 0x08, 0x04
 
 
@@ -125,6 +125,10 @@ class Port:
                 octets, address = self.socket.recvfrom(65536)
             except BlockingIOError:
                 return None
+            except OSError as error:
+                if error.errno == errno.ENETDOWN:
+                    return None  # told once when the interface goes down, or was when the socket was made
+                raise
             if address[2] != socket.PACKET_OUTGOING:
                 return octets
 

@@ -68,10 +68,12 @@ def main(words):
             run.heading("Addresses change hands")
             claim("no flow of an address is left on its host when DEL has returned", claims_addresses.no_flow_left_after_del, a)
             claim("a flow remembered by another host is of no use to the next holder", claims_addresses.remote_flows_are_not_inherited, a)
+            claim("a new workload has no traffic before its policy is in the kernel", claims_addresses.silent_until_protected, a)
             claim("a workload that came and went leaves nothing behind", claims_addresses.nothing_remains_after_del, a)
         if "restart" in wanted:
             run.heading("Processes die")
             claim("every margay process killed and started again: mesh", claims_restart.killed_and_started, a)
+            claim("SIGTERM ends a host's processes in order", claims_restart.stopped_in_order, a)
             claim("felix alone and bgp alone crash: the supervisor repairs it", claims_restart.one_daemon_crashes, a)
         if "errors" in wanted:
             run.heading("Errors that a user meets first")
