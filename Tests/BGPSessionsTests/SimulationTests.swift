@@ -201,6 +201,27 @@ struct SimulationTests {
     #expect(fabric.sessions[1].staleFamilies.isEmpty && fabric.delivered[1] == [Update(endOfRIB: .ipv4Unicast)])
   }
 
+  @Test("Whichever side restarts after a long absence, the session is back within a second", arguments: 1...50)
+  func longAbsence(seed: Int) {
+    for returning in 0...1 {
+      var fabric = Fabric(
+        configuration(id: "10.0.0.1") { $0.jitterSeed = UInt64(seed) },
+        configuration(id: "10.0.0.2") { $0.isPassive = true; $0.jitterSeed = UInt64(seed) + 1000 }, seed: UInt64(seed))
+      fabric.input(0, .start)
+      fabric.input(1, .start)
+      let came = fabric.run(for: .seconds(1), until: bothUp)
+      #expect(came, "seed \(seed)")
+      fabric.run(for: .seconds(30))
+      fabric.input(returning, .abandon)
+      fabric.run(for: .seconds(60))
+      fabric.input(returning, .start)
+      let returned = fabric.run(for: .seconds(1), until: bothUp)
+      #expect(returned, "seed \(seed), side \(returning): \(fabric.sessions.map(\.state))")
+      fabric.run(for: .seconds(300))
+      #expect(bothUp(fabric) && fabric.sessions.allSatisfy { $0.counters.downs <= 1 })
+    }
+  }
+
   @Test("One passive side, and no hold time, still make a session", arguments: 1...5)
   func passive(seed: Int) {
     var fabric = Fabric(

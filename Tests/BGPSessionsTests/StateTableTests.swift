@@ -149,12 +149,28 @@ struct StateTableTests {
     #expect(bench.connect() == [.close(bench.outgoing)])
   }
 
-  @Test("A passive session never dials")
-  func passive() {
+  @Test("A passive session lets the peer come first, knocks once, and then waits")
+  func passive() throws {
     var bench = Bench(configuration { $0.isPassive = true })
-    #expect(bench.send(.start).isEmpty && bench.session.state == .active)
-    #expect(bench.send(.expired(.connectRetry)).isEmpty)
+    let start = bench.send(.start)
+    #expect(!start.contains(.connect) && bench.session.state == .active)
+    #expect(try #require(start.due(.connectRetry)) - epoch <= .milliseconds(250))
+    #expect(bench.send(.expired(.connectRetry)).contains(.connect))
+    let refused = bench.send(.connectFailed("refused"))
+    #expect(!refused.contains(.connect) && refused.due(.connectRetry) == nil && bench.session.state == .active)
     #expect(bench.connect(.incoming).sent.count == 1 && bench.session.state == .openSent)
+  }
+
+  @Test("A passive session does not knock when the peer has come, nor again when its knock was not heard")
+  func passiveCollision() {
+    var bench = Bench(configuration { $0.isPassive = true })
+    bench.send(.start)
+    #expect(bench.connect(.incoming).sent.count == 1)
+    #expect(bench.send(.expired(.connectRetry), after: .milliseconds(250)).isEmpty)
+    var unheard = Bench(configuration { $0.isPassive = true })
+    unheard.send(.start)
+    unheard.send(.expired(.connectRetry))
+    #expect(unheard.send(.expired(.connectRetry), after: .seconds(5)) == [.cancelConnect])
   }
 }
 
@@ -214,7 +230,7 @@ struct DampingTests {
     var bench = Bench()
     bench.send(.start)
     var pauses: [Duration] = []
-    for round in 0..<5 {
+    for round in 0..<8 {
       let id = ConnectionID(UInt64(round) + 10)
       bench.send(.connected(id, .outgoing, local: here, peer: there))
       let actions = bench.hear(.open(peerOpen(as: 1)), on: id)
@@ -222,10 +238,70 @@ struct DampingTests {
       #expect(bench.connect(.incoming, ConnectionID(99)).closes(ConnectionID(99)))
       #expect(bench.send(.expired(.idleHold)).contains(.connect))
     }
-    for (pause, whole) in zip(pauses, [5, 10, 20, 30, 30]) {
-      #expect(pause > .seconds(whole) * 3 / 4 - .milliseconds(1) && pause <= .seconds(whole))
+    for (pause, whole) in zip(pauses, [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]) {
+      #expect(pause > .milliseconds(whole) * 3 / 4 - .milliseconds(1) && pause <= .milliseconds(whole))
     }
     #expect(bench.session.lastError?.text == "OPEN message error: bad peer AS: the peer is AS 1, configured is AS 64512")
+  }
+
+  /// The pause that follows a refused attempt.
+  private func refusal(_ bench: inout Bench) throws -> Duration {
+    let actions = bench.send(.connectFailed("Connection refused"))
+    #expect(!actions.contains(.connect))
+    let pause = try #require(actions.due(.connectRetry)) - bench.now
+    #expect(bench.send(.expired(.connectRetry), after: pause).contains(.connect))
+    return pause
+  }
+  private func expect(_ pause: Duration, milliseconds whole: Int) {
+    #expect(pause > .milliseconds(whole) * 3 / 4 - .milliseconds(1) && pause <= .milliseconds(whole))
+  }
+
+  @Test("A refused attempt is repeated after 100 ms, then after twice as long each time, up to the configured pause")
+  func refused() throws {
+    var bench = Bench()
+    bench.send(.start)
+    for whole in [100, 200, 400, 800, 1600, 3200, 5000, 5000] { expect(try refusal(&bench), milliseconds: whole) }
+    // An attempt without an answer has taken its time already.
+    #expect(bench.send(.expired(.connectRetry), after: .seconds(5)).contains(.connect))
+    bench.send(.stop(shutdown))
+    #expect(bench.send(.start).contains(.connect))
+    expect(try refusal(&bench), milliseconds: 100)
+  }
+
+  @Test("A connection that ends before the session is up counts like a refused one")
+  func closedEarly() throws {
+    var bench = Bench()
+    bench.send(.start)
+    for (number, whole) in [100, 200, 400].enumerated() {
+      let id = ConnectionID(UInt64(number) + 10)
+      _ = bench.connect(.outgoing, id)
+      let actions = bench.send(.closed(id, "reset"))
+      let pause = try #require(actions.due(.connectRetry)) - bench.now
+      expect(pause, milliseconds: whole)
+      bench.send(.expired(.connectRetry), after: pause)
+    }
+  }
+
+  @Test("A lost session is dialled at once; one that is lost again and again is not")
+  func flapping() throws {
+    var bench = Bench()
+    bench.bring(to: .established)
+    #expect(bench.send(.closed(bench.outgoing, "reset"), after: .seconds(1)).contains(.connect))
+    for (number, whole) in [200, 400].enumerated() {
+      let id = ConnectionID(UInt64(number) + 10)
+      _ = bench.connect(.outgoing, id)
+      bench.hear(.open(peerOpen()), on: id)
+      bench.hear(.keepalive, on: id)
+      let actions = bench.send(.closed(id, "reset"), after: .seconds(1))
+      #expect(!actions.contains(.connect))
+      let pause = try #require(actions.due(.connectRetry)) - bench.now
+      expect(pause, milliseconds: whole)
+      bench.send(.expired(.connectRetry), after: pause)
+    }
+    _ = bench.connect(.outgoing, ConnectionID(20))
+    bench.hear(.open(peerOpen()), on: ConnectionID(20))
+    bench.hear(.keepalive, on: ConnectionID(20))
+    #expect(bench.send(.closed(ConnectionID(20), "reset"), after: .seconds(11)).contains(.connect))
   }
 
   @Test("The prefix limit keeps the session down until it is started, or for the pause that is configured")
@@ -275,31 +351,5 @@ struct ReconfigurationTests {
     #expect(bench.session.state == .idle)
     let (change, actions) = bench.session.reconfigure(configuration(), at: bench.now)
     #expect(change == .inPlace && actions.contains(.connect) && bench.session.state == .connect)
-  }
-}
-
-@Suite("Pauses between attempts to connect")
-struct ConnectRetryTests {
-  @Test("Attempts that fail are repeated after a tenth of a second, then twice as long each time, up to the connect retry time")
-  func pauses() {
-    var configuration = SessionConfiguration(localAS: ASNumber(65001), peerAS: ASNumber(65002), routerID: RouterID(rawValue: 1))
-    configuration.connectRetry = .seconds(5)
-    var now = Instant(nanoseconds: 0)
-    var session = PeerSession(configuration, at: now)
-    _ = session.receive(.start, at: now)
-    var pauses: [Duration] = []
-    for _ in 0..<8 {
-      var due: Instant?
-      for case .arm(.connectRetry, let instant) in session.receive(.connectFailed("refused"), at: now) { due = instant }
-      guard let due else { break }
-      pauses.append(now.duration(to: due))
-      now = due
-      #expect(session.receive(.expired(.connectRetry), at: now).contains(.connect))
-    }
-    // RFC 4271, section 10: jitter takes up to a quarter off.
-    for (pause, full) in zip(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]) {
-      #expect(pause <= .milliseconds(full) && pause >= .milliseconds(full * 3 / 4), "\(pauses)")
-    }
-    #expect(pauses.count == 8)
   }
 }

@@ -28,8 +28,8 @@ public struct PeerSession: Sendable {
   var isHeld = false
   /// Errors in a row; governs the pause.
   var errors = 0
-  /// Attempts to connect that failed one after the other.
-  private var failures = 0
+  /// Attempts in a row that led to no lasting session; governs the pause until the next.
+  var failures = 0
   private var random: UInt64
 
   /// One TCP connection and how far it has come.
@@ -53,8 +53,13 @@ public struct PeerSession: Sendable {
 
   /// RFC 4271, section 8.2.2, suggests four minutes until the OPEN of the peer.
   static let openHoldTime: Duration = .seconds(240)
-  /// An attempt to connect that began before the session was established is over after this time.
-  static let settlingTime: Duration = .seconds(10)
+  /// An attempt to connect that began before the session was established is over after this time: whoever has heard our OPEN on one
+  /// connection gives up the other, so only what was on its way then can still arrive.
+  static let settlingTime: Duration = .seconds(2)
+  /// How long a passive session leaves the peer to dial before it knocks.
+  static let knockDelay: Duration = .milliseconds(250)
+  /// A session that lasted this long ends a row of failures.
+  static let steadyAfter: Duration = .seconds(10)
   /// A session that lasted this long was healthy: the next pause after an error is the shortest again.
   static let healthyAfter: Duration = .seconds(60)
 
@@ -122,10 +127,10 @@ public struct PeerSession: Sendable {
         now, &actions)
 
     case .connectFailed(let cause):
-      // Connect to Active. The connect retry timer is set anew: a peer that refuses is there, and its daemon is about to start.
+      // Connect to Active.
       guard isConnecting else { return }
       isConnecting = false
-      armConnectRetry(now, &actions, afterFailure: true)
+      retry(now, &actions)
       lastError = LastError(text: "cannot connect: \(cause)", at: now, notification: nil, isFromPeer: false)
 
     case .closed(let id, let cause):
@@ -216,7 +221,6 @@ public struct PeerSession: Sendable {
     negotiated = terms
     disabledFamilies = []
     counters.established += 1
-    failures = 0
     actions.append(.established(terms))
     returned(terms, now, &actions)
   }
@@ -244,14 +248,17 @@ public struct PeerSession: Sendable {
   private mutating func expired(_ timer: Timer, _ now: Instant, _ actions: inout [Action]) {
     switch timer {
     case .connectRetry:
-      guard isEnabled, !isHeld, !configuration.isPassive, !connections.contains(where: { $0.stage == .established }) else { return }
+      guard isEnabled, !isHeld, !connections.contains(where: { $0.stage == .established }) else { return }
       if isConnecting {
         lastError = LastError(text: "cannot connect: no answer", at: now, notification: nil, isFromPeer: false)
         actions.append(.cancelConnect)
         isConnecting = false
+        // The one knock of a passive session was not heard.
+        if configuration.isPassive { return }
       }
+      if configuration.isPassive, !connections.isEmpty { return }
       // Once the peer has said OPEN on a connection of its own, dialling would only collide with that one.
-      if connections.contains(where: { $0.stage == .openConfirm }) { armConnectRetry(now, &actions) } else { dial(now, &actions) }
+      if connections.contains(where: { $0.stage == .openConfirm }) { armConnectRetry(now, &actions) } else { attempt(now, &actions) }
     case .idleHold:
       guard isEnabled, isHeld else { return }
       isHeld = false
@@ -348,6 +355,7 @@ public struct PeerSession: Sendable {
     counters.downs += 1
     negotiated = nil
     if now - stateSince >= Self.healthyAfter { errors = 0 }
+    if now - stateSince >= Self.steadyAfter { failures = 0 }
     let retained = retain(terms, notification, now, &actions)
     disabledFamilies = []
     for index in connections.indices where !connections[index].hasSaidOpen {
@@ -369,11 +377,12 @@ public struct PeerSession: Sendable {
       errors += 1
       let factor = 1 << min(errors - 1, 16)
       hold(for: min(configuration.idleHoldMin * factor, configuration.idleHoldMax), now, &actions)
-    } else if case .down? = actions.last {
-      // An established session was lost to the network: nobody has to wait.
+    } else if case .down? = actions.last, failures == 0 {
+      // An established session was lost to the network: nobody has to wait, unless it keeps happening.
+      failures = 1
       dial(now, &actions)
     } else if !isConnecting {
-      armConnectRetry(now, &actions, afterFailure: true)
+      retry(now, &actions)
     }
   }
 
@@ -398,22 +407,34 @@ public struct PeerSession: Sendable {
 
   // MARK: Dialling
 
+  /// Connects at once; a passive session lets the peer go first and then knocks, once. Without the knock a passive side that has
+  /// restarted would wait for as long as its peer's pauses have become meanwhile.
   private mutating func dial(_ now: Instant, _ actions: inout [Action]) {
-    guard isEnabled, !isHeld, !configuration.isPassive, !isConnecting else { return }
-    isConnecting = true
-    actions.append(.connect)
-    armConnectRetry(now, &actions)
+    guard isEnabled, !isHeld, !isConnecting else { return }
+    if configuration.isPassive {
+      actions.append(.arm(.connectRetry, at: now + jittered(Self.knockDelay)))
+    } else {
+      attempt(now, &actions)
+    }
   }
 
-  /// After a failure the pause begins with `connectRetryMin` and doubles up to the connect retry time, so that two daemons that start
-  /// together find each other at once, and one that stays away costs little. RFC 4271, section 8, knows the one time only.
-  private mutating func armConnectRetry(_ now: Instant, _ actions: inout [Action], afterFailure: Bool = false) {
+  private mutating func attempt(_ now: Instant, _ actions: inout [Action]) {
+    isConnecting = true
+    actions.append(.connect)
+    actions.append(.arm(.connectRetry, at: now + jittered(configuration.connectRetry)))
+  }
+
+  private mutating func armConnectRetry(_ now: Instant, _ actions: inout [Action]) {
     guard !configuration.isPassive else { return }
-    var pause = configuration.connectRetry
-    if afterFailure {
-      pause = min(pause, configuration.connectRetryMin * (1 << min(failures, 16)))
-      failures += 1
-    }
+    actions.append(.arm(.connectRetry, at: now + jittered(configuration.connectRetry)))
+  }
+
+  /// After an attempt that came to nothing: soon again, since most often the peer is just starting, and ever more seldom. RFC 4271,
+  /// section 8, knows the one time only.
+  private mutating func retry(_ now: Instant, _ actions: inout [Action]) {
+    failures += 1
+    if configuration.isPassive { return actions.append(.disarm(.connectRetry)) }
+    let pause = min(configuration.connectRetryMin * (1 << min(failures - 1, 16)), configuration.connectRetry)
     actions.append(.arm(.connectRetry, at: now + jittered(pause)))
   }
 

@@ -14,14 +14,14 @@ public struct SessionConfiguration: Hashable, Sendable {
   public var holdTime: Duration = .seconds(90)
   /// At most a third of the negotiated hold time is used; nil for exactly that.
   public var keepaliveInterval: Duration?
-  /// How long one attempt to connect may take, and the pause between attempts.
+  /// How long one attempt to connect may take, and the longest pause between attempts; the first pauses are shorter, from 100 ms on.
   public var connectRetry: Duration = .seconds(5)
   /// The first pause after an attempt that failed; it doubles up to `connectRetry`.
   public var connectRetryMin: Duration = .milliseconds(100)
   /// The pause after an error, doubled with each repetition up to `idleHoldMax`.
-  public var idleHoldMin: Duration = .seconds(5)
+  public var idleHoldMin: Duration = .milliseconds(500)
   public var idleHoldMax: Duration = .seconds(30)
-  /// Waits for the peer to connect.
+  /// Leaves connecting to the peer, but for one attempt after a start or a loss when the peer has not come by itself.
   public var isPassive = false
 
   /// Nil turns graceful restart off on our side (RFC 4724); routes of the peer are then not retained either.
