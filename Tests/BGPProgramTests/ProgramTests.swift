@@ -78,6 +78,8 @@ struct ProgramTests {
     try await put(store, "ippools", "p", #"{"cidr":"10.65.0.0/16","disableBGPExport":true}"#)
     #expect(try eventually { try !bird.routes().contains("10.65.1.0/26") })
     #expect(status(directory)?["sessions"]?.array?.count == 2)
+    let problems = status(directory)?["problems"]?.array ?? []
+    #expect(problems.contains { ($0.string ?? "").contains("tor4") && ($0.string ?? "").contains("last good version") }, "\(problems)")
     _ = try await store.transact(if: [], then: [.delete("/calico/resources/v3/projectcalico.org/bgppeers/tor4")])
     #expect(eventually { status(directory)?["sessions"]?.array?.count == 1 })
     #expect(try eventually { try sandbox.ip(node, "-4", "route", "show", "proto", "81").isEmpty })

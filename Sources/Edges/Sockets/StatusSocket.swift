@@ -1,63 +1,81 @@
 /// A daemon's status for whoever asks on the same machine: connect, read one document to its end.
 ///
 /// The document is made when somebody connects, on the loop's thread, so it is one consistent picture. A slow reader gets what fits into
-/// the socket's buffer at once and the rest as it reads; it cannot hold the daemon up.
-import Glibc
-
+/// the socket's buffer at once and the rest as it reads; it cannot hold the daemon up, and one that does not read is dropped.
 public final class StatusSocket {
+  /// How long a reader may take for the whole document.
+  public static let patience: Duration = .seconds(5)
+
   private let path: String
   private let listener: Socket
   private var watch: EventLoop.Watch?
-  private var pending: [CInt: Pending] = [:]
+  private var readers: [ObjectIdentifier: Reader] = [:]
   private let loop: EventLoop
   private let document: () -> [UInt8]
 
-  private final class Pending {
+  private final class Reader {
     let socket: Socket
     let octets: [UInt8]
     var sent = 0
     var watch: EventLoop.Watch?
+    var timer: EventLoop.TimerHandle?
     init(_ socket: consuming Socket, _ octets: [UInt8]) {
       self.socket = socket
       self.octets = octets
     }
+    /// False when there is nothing more to do: all is written, or the reader has gone.
+    func write() -> Bool {
+      while sent < octets.count {
+        guard let count = try? socket.send(octets, from: sent) else { return false }
+        if count == 0 { return true }
+        sent += count
+      }
+      return false
+    }
   }
 
-  /// Serves `document` at `path` on `loop`, until `close()`. Readable by all: nothing in it is secret, and status without root is wanted.
+  /// Serves `document` at `path` on `loop`, until `close()`. Everybody on the machine may read it (mode 0666): nothing in a status is
+  /// secret, and asking for it should not take root.
   public init(path: String, loop: EventLoop, document: @escaping () -> [UInt8]) throws(SystemError) {
     self.path = path
     self.loop = loop
     self.document = document
     listener = try Socket.listening(atUnix: path, mode: 0o666)
-    watch = try loop.add(descriptor: listener.raw, interest: .read) { [unowned self] _ in accept() }
+    watch = try loop.add(descriptor: listener.raw, interest: .read) { [weak self] _ in self?.accept() }
   }
 
+  /// Bounded: many who ask must not hold the daemon up. Whoever is left is served in the loop's next round.
   private func accept() {
-    while let accepted = try? listener.accept() {
-      let asker = Pending(accepted.take(), document())
-      let number = asker.socket.raw
-      pending[number] = asker
-      asker.watch = try? loop.add(descriptor: number, interest: .write) { [unowned self] interest in
-        guard let asker = pending[number] else { return }
-        do {
-          if interest.contains(.write) { asker.sent += try asker.socket.send(asker.octets, from: asker.sent) }
-          if asker.sent == asker.octets.count || interest.contains(.hangup) { end(number) }
-        } catch {
-          end(number)
-        }
-      }
-      if asker.watch == nil { pending[number] = nil }
+    for _ in 0..<16 {
+      guard watch != nil, let accepted = try? listener.accept() else { return }
+      serve(Reader(accepted.take(), document()))
     }
   }
 
-  private func end(_ number: CInt) {
-    pending[number]?.watch?.cancel()
-    pending[number] = nil
+  private func serve(_ reader: Reader) {
+    guard reader.write() else { return }
+    let key = ObjectIdentifier(reader)
+    readers[key] = reader
+    do throws(SystemError) {
+      reader.watch = try loop.add(descriptor: reader.socket.raw, interest: .write) { [weak self, weak reader] _ in
+        if reader?.write() != true { self?.end(key) }
+      }
+    } catch {
+      return end(key)
+    }
+    reader.timer = loop.schedule(after: Self.patience) { [weak self] in self?.end(key) }
+  }
+
+  private func end(_ key: ObjectIdentifier) {
+    guard let reader = readers.removeValue(forKey: key) else { return }
+    reader.watch?.cancel()
+    reader.timer?.cancel()
   }
 
   public func close() {
     watch?.cancel()
-    for number in pending.keys { end(number) }
+    watch = nil
+    for key in Array(readers.keys) { end(key) }
     try? Files.remove(path)
   }
 }

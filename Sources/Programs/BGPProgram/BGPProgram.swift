@@ -5,7 +5,6 @@
 /// or disable its pools, not the daemon.
 
 public import Datastore
-import Documents
 import Glibc
 import JSON
 public import Logging
@@ -55,7 +54,7 @@ public enum BGPProgram {
 
     let inbox = Inbox(nodeName: options.nodeName, speaker: speaker, log: log)
     let mailbox = loop.mailbox
-    let feed = ResourceFeed(options.datastore, kinds: [.node, .bgpPeer, .bgpConfiguration, .ipPool])
+    let feed = ResourceFeed(options.datastore, kinds: FollowedResources.kinds)
     let task = Task.detached { await feed.run { events in mailbox.post { inbox.take(events) } } }
     loop.run()
     task.cancel()
@@ -70,53 +69,32 @@ public enum BGPProgram {
     let nodeName: String
     let speaker: Speaker
     let log: Logger
+    private var followed = FollowedResources()
     private var hadPlan: Bool?
-    private var resources = BGPResources()
-    private var isInSync = false
     init(nodeName: String, speaker: Speaker, log: Logger) {
       self.nodeName = nodeName
       self.speaker = speaker
       self.log = log
     }
-
     func take(_ events: [FeedEvent]) {
-      let before = resources
-      let wasInSync = isInSync
-      for event in events {
-        switch event {
-        case .resource(let key, let stored): put(key, stored)
-        case .unreadable(_, let reason): log.error("\(reason): ignored, the last good version stays in force")
-        case .inSync: isInSync = true
-        case .connection(let problem?): log.warning("\(problem); sessions and routes stay")
-        case .connection(nil): log.notice("the datastore answers again")
-        case .raw, .revision: break
+      let before = followed
+      followed.take(events)
+      if followed.datastoreProblem != before.datastoreProblem {
+        if let problem = followed.datastoreProblem {
+          log.warning("\(problem); sessions and routes stay")
+        } else {
+          log.info("the datastore answers again")
         }
       }
-      // Before everything has been told, what is missing may only not have been told yet: no session is ended for that.
-      guard isInSync, !wasInSync || resources != before else { return }
-      let plan = BGPPlan(for: nodeName, resources)
+      let known = Set(before.problems)
+      for problem in followed.problems where !known.contains(problem) { log.error("\(problem)") }
+      speaker.storedProblems = (followed.datastoreProblem.map { ["\($0); sessions and routes stay"] } ?? []) + followed.problems
+      // Half a picture would end sessions that the other half wants.
+      guard followed.isInSync, !before.isInSync || followed.resources != before.resources else { return }
+      let plan = BGPPlan(for: nodeName, followed.resources)
       if plan == nil, hadPlan != false { log.warning("no Node \(nodeName) with a BGP address in the datastore: no sessions") }
       hadPlan = plan != nil
       speaker.apply(plan)
-    }
-
-    private func put(_ key: ResourceKey, _ stored: StoredResource?) {
-      if let stored, let faults = try? ResourceCodec.decodeReporting(kind: key.kind, value: stored.document).faults, let first = faults.first {
-        log.error("\(key): \(first): ignored, the last good version stays in force")
-        return
-      }
-      let name = key.name
-      switch (key.kind, stored?.resource.spec) {
-      case (_, .node(let spec)?): resources.nodes[name] = .init(spec: spec, labels: stored?.resource.metadata.labels ?? [:])
-      case (_, .bgpPeer(let spec)?): resources.peers[name] = spec
-      case (_, .bgpConfiguration(let spec)?): resources.configurations[name] = spec
-      case (_, .ipPool(let spec)?): resources.pools[name] = spec
-      case (.node, nil): resources.nodes[name] = nil
-      case (.bgpPeer, nil): resources.peers[name] = nil
-      case (.bgpConfiguration, nil): resources.configurations[name] = nil
-      case (.ipPool, nil): resources.pools[name] = nil
-      default: break
-      }
     }
   }
 }

@@ -44,6 +44,8 @@ public final class Speaker {
   private(set) var peers: [String: Peer] = [:]
   private(set) var view = KernelView()
   private(set) var problems: [String] = []
+  /// What is wrong with the resources as they are stored; shown in the status.
+  var storedProblems: [String] = []
   /// Changes the kernel accepted from us since the start.
   public private(set) var kernelChanges = 0
   public let isRestart: Bool

@@ -35,7 +35,7 @@ extension Speaker {
               .init("reason", .string(route.reason)),
             ]))
         })),
-        .init("problems", .array(((plan?.problems ?? []) + problems).map { .string($0) })),
+        .init("problems", .array((storedProblems + (plan?.problems ?? []) + problems).map { .string($0) })),
       ]))
   }
 }
