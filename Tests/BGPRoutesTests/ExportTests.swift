@@ -24,7 +24,10 @@ struct ExportTests {
     #expect(bench.heard[PeerID(2)]![prefix("10.9.0.0/26")]?.asPath == ASPath([64512]))
     // The internal peer hears our own route with our address, and not its own back.
     #expect(bench.heard[PeerID(1)]![prefix("10.9.0.0/26")]?.nextHop.address == address("192.0.2.254"))
-    #expect(bench.heard[PeerID(1)]![prefix("10.9.0.0/26")]?.localPreference == 100)
+    // As Calico: 2147483647 less the metric of the route.
+    #expect(bench.heard[PeerID(1)]![prefix("10.9.0.0/26")]?.localPreference == 2_147_482_623)
+    bench(.originate(prefix("10.9.0.0/26"), metric: 512))
+    #expect(bench.heard[PeerID(1)]![prefix("10.9.0.0/26")]?.localPreference == 2_147_483_135)
     #expect(bench.heard[PeerID(1)]![prefix(block)] == nil)
   }
 

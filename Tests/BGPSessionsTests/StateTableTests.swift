@@ -91,6 +91,7 @@ private let table: [Transition] = [
   Transition(.established, hears(.notification(.cease(.administrativeShutdown))), .connect),
   Transition(.established, .failure(id, MessageFailure(.malformedAttributeList, "test")), .idle, notifies: [3, 1]),
   Transition(.established, .prefixLimitExceeded(.ipv4Unicast, limit: 10), .idle, notifies: [6, 1]),
+  Transition(.established, .stalled("nothing for 8 minutes"), .idle, notifies: [6, 8]),
   Transition(.established, .expired(.connectRetry), .established),
 ]
 

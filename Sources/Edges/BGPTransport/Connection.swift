@@ -4,7 +4,7 @@
 /// Hazards and the answers:
 /// - A handler closes the connection while its messages are being handed out: handing out stops at once.
 /// - A peer that does not read: octets wait in the queue, by reference to the buffers that all peers of a group share; `queuedCount`
-///   tells how many. The hold timer ends the session of a peer that is gone.
+///   tells how many, `blockedSince` for how long nothing has moved. The owner decides when that is too much.
 /// - The last words: `closeWhenSent` lets a NOTIFICATION out, but waits no longer than `lingerMax` for the peer to take it.
 
 public import Addresses
@@ -61,6 +61,8 @@ public final class BGPConnection {
   public private(set) var isOpen = true
   /// Octets accepted by `send` and not yet by the kernel.
   public private(set) var queuedCount = 0
+  /// Since when the kernel has taken nothing of what is queued; nil while everything flows.
+  public private(set) var blockedSince: MonotonicInstant?
 
   static let lingerMax: Duration = .seconds(3)
   private static let pieceMax = 256 << 10
@@ -196,8 +198,10 @@ public final class BGPConnection {
         let count = try holder.socket.send(piece, from: written)
         if count == 0 {
           isBlocked = true
+          if blockedSince == nil { blockedSince = .now }
           break
         }
+        blockedSince = nil
         written += count
         queuedCount -= count
       } catch {

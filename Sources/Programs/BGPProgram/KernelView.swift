@@ -23,7 +23,8 @@ struct KernelView {
 
   /// Routes that Felix made: blocks and workloads.
   private(set) var ownBlocks: Set<IPPrefix> = []
-  private(set) var ownRoutes: Set<IPPrefix> = []
+  /// With the metric of each, 0 for none.
+  private(set) var ownRoutes: [IPPrefix: UInt32] = [:]
 
   mutating func reset(links: [Link], addresses: [AssignedAddress], routes: [KernelRoute]) {
     self = KernelView()
@@ -126,7 +127,7 @@ struct KernelView {
     let felix = routes[prefix]?.values.filter { $0.protocol == .felix } ?? []
     let isBlock = felix.contains { !$0.type.isForwarding }
     if isBlock { ownBlocks.insert(prefix) } else { ownBlocks.remove(prefix) }
-    if isBlock || (prefix.isHost && !felix.isEmpty) { ownRoutes.insert(prefix) } else { ownRoutes.remove(prefix) }
+    ownRoutes[prefix] = isBlock || prefix.isHost ? felix.map(\.metric).min() : nil
   }
 
   // MARK: Resolving

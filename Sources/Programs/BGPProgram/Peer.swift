@@ -24,6 +24,7 @@ final class Peer {
   private var dial: BGPDial?
   private var timers: [PeerSession.Timer: EventLoop.TimerHandle] = [:]
   private var lastErrorLogged: PeerSession.LastError?
+  private var isStalling = false
 
   init(_ id: PeerID, _ plan: SessionPlan, speaker: Speaker) {
     self.id = id
@@ -75,6 +76,28 @@ final class Peer {
       connection.send(octets, range)
       session.noteSent(updates: 1, octets: range.count)
     }
+    if connection.queuedCount > Self.queueMax { stall("\(connection.queuedCount >> 20) MiB of updates wait for the peer") }
+  }
+
+  /// What may wait for a peer that reads more slowly than we write: several full tables.
+  static let queueMax = 64 << 20
+  /// RFC 9687, section 3.4: at least eight minutes, and at least twice the hold time.
+  static let sendHoldMin: Duration = .seconds(480)
+
+  /// Later, since the caller may be in the midst of handing out updates to all peers.
+  private func stall(_ reason: String) {
+    guard !isStalling else { return }
+    isStalling = true
+    loop.schedule(after: .zero) { [weak self] in
+      self?.isStalling = false
+      self?.feed(.stalled(reason))
+    }
+  }
+
+  private func noteProgress(_ connection: BGPConnection) {
+    guard let since = connection.blockedSince, let holdTime = session.negotiated?.holdTime, holdTime > .zero else { return }
+    let blocked = MonotonicInstant.now - since
+    if blocked > max(Self.sendHoldMin, holdTime * 2) { stall("the peer has taken nothing for \(blocked)") }
   }
 
   // MARK: The machine
@@ -120,7 +143,10 @@ final class Peer {
       case .cancelConnect:
         dial?.cancel()
         dial = nil
-      case .send(let id, let message): connections[id]?.send(message.encoded())
+      case .send(let id, let message):
+        guard let connection = connections[id] else { break }
+        connection.send(message.encoded())
+        if message == .keepalive { noteProgress(connection) }
       case .close(let id):
         connections.removeValue(forKey: id)?.closeWhenSent()
       case .arm(let timer, let instant):

@@ -60,7 +60,8 @@ public final class Speaker {
   private var peerNumberLast = 0
   private var freePeerIDs: [PeerID] = []
   private var connectionLast: UInt64 = 0
-  private var originated: Set<IPPrefix> = []
+  /// With the kernel's metric.
+  private var originated: [IPPrefix: UInt32] = [:]
   /// BGP next hops in use and the way to them.
   private var resolutions: [IPAddress: Resolution?] = [:]
   /// What BGP wants in the forwarding table.
@@ -322,8 +323,8 @@ public final class Speaker {
       table.receive(
         .exportPolicy(0, ExportPolicy(pools: plan.pools, poolsNotExported: plan.poolsNotExported, ownBlocks: view.ownBlocks)))
     }
-    for prefix in originated.subtracting(view.ownRoutes) { table.receive(.withdraw(prefix)) }
-    for prefix in view.ownRoutes.subtracting(originated) { table.receive(.originate(prefix)) }
+    for prefix in originated.keys where view.ownRoutes[prefix] == nil { table.receive(.withdraw(prefix)) }
+    for (prefix, metric) in view.ownRoutes where originated[prefix] != metric { table.receive(.originate(prefix, metric: metric)) }
     originated = view.ownRoutes
   }
 

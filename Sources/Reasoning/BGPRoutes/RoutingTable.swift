@@ -29,8 +29,8 @@ public struct RoutingTable: Sendable {
     /// The peer asks to hear everything again (RFC 2918).
     case refresh(PeerID, IPFamily)
     case nextHop(IPAddress, NextHopState)
-    /// A route of this host.
-    case originate(IPPrefix)
+    /// A route of this host, with the metric that it has in the kernel.
+    case originate(IPPrefix, metric: UInt32 = RoutingTable.normalMetric)
     case withdraw(IPPrefix)
     case exportPolicy(Int, ExportPolicy)
     /// While held, no peer is told that our routes are complete: after a restart of ours they are not, and a peer that keeps our
@@ -153,12 +153,22 @@ public struct RoutingTable: Sendable {
       guard let state = peers[id], state.isUp, state.peer.export.families.contains(family) else { return }
       if !groups[state.group].joining.contains(id) { groups[state.group].joining.append(id) }
     case .nextHop(let address, let state): nextHop(address, state)
-    case .originate(let prefix):
-      set(NLRI(prefix), from: .local, attributes: arena.intern(PathAttributes(nextHop: .v4(.unspecified)), &nextHops), rejection: .none)
+    case .originate(let prefix, let metric):
+      var attributes = PathAttributes(nextHop: .v4(.unspecified))
+      attributes.localPreference = Self.localPreference(ofMetric: metric)
+      set(NLRI(prefix), from: .local, attributes: arena.intern(attributes, &nextHops), rejection: .none)
     case .withdraw(let prefix): remove(NLRI(prefix), from: .local)
     case .exportPolicy(let number, let policy): exportPolicy(number, policy)
     case .holdEndOfRIB(let isHeld): holdsEndOfRIB = isHeld
     }
+  }
+
+  /// The metric of an ordinary route in Calico; IPv6 routes have it in the kernel by default, and IPv4 routes without one count as such.
+  public static let normalMetric: UInt32 = 1024
+
+  /// The preference that Calico's speakers give to a route of their own: the lower its metric, the higher.
+  static func localPreference(ofMetric metric: UInt32) -> UInt32 {
+    0x7fff_ffff - min(metric == 0 ? normalMetric : metric, 0x7fff_ffff)
   }
 
   private mutating func receive(_ update: Update, from id: PeerID) {

@@ -154,6 +154,12 @@ public struct PeerSession: Sendable {
     case .expired(let timer):
       expired(timer, now, &actions)
 
+    case .stalled(let text):
+      // RFC 9687: a peer that keeps talking and does not listen would keep routes of ours that are long gone. Pauses grow with each
+      // repetition, since every new session begins with the whole table.
+      guard let index = connections.firstIndex(where: { $0.stage == .established }) else { return }
+      fail(index, MessageFailure(.cease(.outOfResources), text), now, &actions)
+
     case .prefixLimitExceeded(let family, let limit):
       guard let index = connections.firstIndex(where: { $0.stage == .established }) else { return }
       let failure = MessageFailure(.prefixCountMax(family, limit: limit), "more than \(limit) prefixes in \(family)")

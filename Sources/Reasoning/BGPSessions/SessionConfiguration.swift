@@ -106,7 +106,7 @@ public struct SessionConfiguration: Hashable, Sendable {
       capabilities.append(
         .addPath(addPath.map { Capability.AddPath($0, receives: addPathReceive.contains($0), sends: addPathSend.contains($0)) }))
     }
-    capabilities.append(.enhancedRouteRefresh)
+    // Not among them: enhanced route refresh (RFC 7313), since our answers to a refresh carry no markers of its begin and end.
     return Open(asNumber: localAS, holdTimeSeconds: holdTimeSeconds, routerID: routerID, capabilities: capabilities)
   }
 }

@@ -72,6 +72,8 @@ extension PeerSession {
     case failure(ConnectionID, MessageFailure)
     /// Events 9-13 and the pause of event 8.
     case expired(Timer)
+    /// The peer takes nothing any more, or too slowly; the text says which.
+    case stalled(String)
     /// More prefixes than allowed came in a family (RFC 4486, section 4).
     case prefixLimitExceeded(AddressFamily, limit: UInt32)
   }
