@@ -13,7 +13,8 @@ import Testing
 struct ProgramTests {
   private func put(_ store: MemoryDatastore, _ plural: String, _ name: String, _ spec: String, labels: String = "{}") async throws {
     let kind = ["nodes": "Node", "ippools": "IPPool", "bgppeers": "BGPPeer"][plural]!
-    let document = #"{"kind":"\#(kind)","apiVersion":"projectcalico.org/v3","metadata":{"name":"\#(name)","labels":\#(labels)},"spec":\#(spec)}"#
+    let head = #""kind":"\#(kind)","apiVersion":"projectcalico.org/v3""#
+    let document = #"{\#(head),"metadata":{"name":"\#(name)","labels":\#(labels)},"spec":\#(spec)}"#
     _ = try await store.transact(
       if: [], then: [.put("/calico/resources/v3/projectcalico.org/\(plural)/\(name)", Array(document.utf8))])
   }

@@ -1,8 +1,8 @@
 /// The daemons' roles: node (the supervisor), felix, bgp.
 import Addresses
 import ArgumentParser
-import Datastore
 import BGPProgram
+import Datastore
 import FelixProgram
 import Glibc
 import JSON
@@ -49,7 +49,8 @@ struct NodeCommand: ParsableCommand {
       func address(_ text: String?, _ family: IPFamily, _ option: String) throws -> InterfaceAddress? {
         guard let text else { return nil }
         guard let address = InterfaceAddress(text), address.address.family == family else {
-          throw CommandProblem("\(option) \(text): not an \(family) address with a prefix length, like \(family == .v4 ? "172.30.1.2/24" : "fd30::2/64")")
+          throw CommandProblem(
+            "\(option) \(text): not an \(family) address with a prefix length, like \(family == .v4 ? "172.30.1.2/24" : "fd30::2/64")")
         }
         return address
       }

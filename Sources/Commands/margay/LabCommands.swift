@@ -31,7 +31,7 @@ struct Lab: ParsableCommand {
     let path = lab.paths.datastore
     return {
       let result = Mutex<Result<[Resource], any Error>?>(nil)
-      let done = DispatchGate()
+      let done = Gate()
       Task {
         do {
           let store = ResourceStore(try SQLiteDatastore(path: path))
@@ -100,7 +100,8 @@ struct Lab: ParsableCommand {
         for problem in result.problems { narrator.say("  \(narrator.palette("problem", .red)): \(problem)") }
         narrator.say(
           (result.isGood ? narrator.palette("good", .green) : narrator.palette("NOT good", .red))
-            + ": \(result.cells) cells, \(result.wrong) wrong; \(result.lost) requests lost; \(result.problems.count) problems; \(seconds(.now - started))")
+            + ": \(result.cells) cells, \(result.wrong) wrong; \(result.lost) requests lost; \(result.problems.count) problems; \(seconds(.now - started))"
+        )
         if !result.isGood { throw ExitCode(1) }
       }
     }
@@ -166,7 +167,8 @@ struct Lab: ParsableCommand {
   }
 
   struct Start: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Start `margay node` on a host whose processes were killed, and wait until it is ready.")
+    static let configuration = CommandConfiguration(
+      abstract: "Start `margay node` on a host whose processes were killed, and wait until it is ready.")
     @OptionGroup var lab: NameOption
     @Argument(help: "host1 …") var host: String
     func run() throws {
@@ -202,8 +204,11 @@ struct Lab: ParsableCommand {
     do {
       namespace = try NetworkNamespace.open(named: paths.namespace(place))
     } catch {
-      let places = NetworkNamespace.names().filter { $0.hasPrefix(paths.namespacePrefix) }.map { String($0.dropFirst(paths.namespacePrefix.count)) }
-      throw CommandProblem("lab \(name) has no \(place)" + (places.isEmpty ? "; it does not stand" : "; there are \(places.sorted().joined(separator: ", "))"))
+      let places = NetworkNamespace.names().filter { $0.hasPrefix(paths.namespacePrefix) }.map {
+        String($0.dropFirst(paths.namespacePrefix.count))
+      }
+      throw CommandProblem(
+        "lab \(name) has no \(place)" + (places.isEmpty ? "; it does not stand" : "; there are \(places.sorted().joined(separator: ", "))"))
     }
     var variables: [String] = ["MARGAY_LAB=\(name)", "MARGAY_DATASTORE=sqlite:\(paths.datastore)", "PS1=\(place).\(name)# "]
     variables += currentEnvironment().filter { !$0.hasPrefix("MARGAY_DATASTORE=") && !$0.hasPrefix("PS1=") }
@@ -232,24 +237,4 @@ struct Lab: ParsableCommand {
       }
     }
   }
-}
-
-/// Lets a synchronous command wait for a task.
-final class DispatchGate: Sendable {
-  private let pair: Mutex<(CInt, CInt)>
-  init() {
-    var ends: [CInt] = [-1, -1]
-    precondition(unsafe pipe(&ends) == 0, "a pipe can be made")
-    pair = Mutex((ends[0], ends[1]))
-  }
-  func open() {
-    var byte: UInt8 = 1
-    _ = unsafe Glibc.write(pair.withLock { $0.1 }, &byte, 1)
-  }
-  func wait() {
-    var byte: UInt8 = 0
-    let reading = pair.withLock { $0.0 }
-    while unsafe Glibc.read(reading, &byte, 1) < 0, errno == EINTR {}
-  }
-  deinit { pair.withLock { Glibc.close($0.0); Glibc.close($0.1) } }
 }

@@ -12,7 +12,9 @@ import Tables
 
 /// Where documents come from.
 struct FileOptions: ParsableArguments {
-  @Option(name: [.customShort("f"), .customLong("filename")], help: ArgumentHelp("A YAML or JSON file with one or more documents; - is standard input.", valueName: "file"))
+  @Option(
+    name: [.customShort("f"), .customLong("filename")],
+    help: ArgumentHelp("A YAML or JSON file with one or more documents; - is standard input.", valueName: "file"))
   var files: [String]
 
   /// Every document of every file, validated. All errors of all files are reported before anything is done.
@@ -95,7 +97,8 @@ struct Delete: AsyncParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Delete objects, by kind and name or as listed in documents.")
   @Argument(help: "The kind, in any of its words; leave it out with -f.") var kindWord: String?
   @Argument(help: "Names.") var names: [String] = []
-  @Option(name: [.customShort("f"), .customLong("filename")], help: ArgumentHelp("Delete what these documents name.", valueName: "file")) var files: [String] = []
+  @Option(name: [.customShort("f"), .customLong("filename")], help: ArgumentHelp("Delete what these documents name.", valueName: "file"))
+  var files: [String] = []
   @Option(name: [.customShort("n"), .long], help: "The namespace, for kinds that have one.") var namespace = "default"
   @Flag(name: .long, help: "A missing object is success.") var skipNotExists = false
   @OptionGroup var store: DatastoreOptions
@@ -161,7 +164,10 @@ struct Get: AsyncParsableCommand {
 
   private func document(_ items: [StoredResource]) -> JSONValue {
     if items.count == 1, names.count == 1 { return items[0].document }
-    return ["kind": .string("\(items.first?.resource.kind.rawValue ?? "")List"), "apiVersion": "projectcalico.org/v3", "items": .array(items.map(\.document))]
+    return [
+      "kind": .string("\(items.first?.resource.kind.rawValue ?? "")List"), "apiVersion": "projectcalico.org/v3",
+      "items": .array(items.map(\.document)),
+    ]
   }
 }
 
@@ -199,7 +205,9 @@ enum ResourceTable {
     switch resource.spec {
     case .bgpConfiguration(let spec): return [spec.nodeToNodeMeshEnabled == false ? "off" : "on", spec.asNumber.map { "\($0)" } ?? "64512"]
     case .bgpPeer(let spec):
-      return [spec.peerIP?.description ?? spec.peerSelector ?? "", spec.node ?? spec.nodeSelector ?? "(all)", spec.asNumber.map { "\($0)" } ?? ""]
+      return [
+        spec.peerIP?.description ?? spec.peerSelector ?? "", spec.node ?? spec.nodeSelector ?? "(all)", spec.asNumber.map { "\($0)" } ?? "",
+      ]
     case .clusterInformation(let spec): return [spec.datastoreReady.map { "\($0)" } ?? "", spec.clusterGUID ?? ""]
     case .felixConfiguration(let spec):
       return [spec.interfacePrefixes?.joined(separator: ",") ?? "", spec.defaultEndpointToHostAction?.rawValue ?? ""]
@@ -210,11 +218,16 @@ enum ResourceTable {
       return [shown + (spec.nets.count > 4 ? ",… (\(spec.nets.count))" : "")]
     case .ipPool(let spec): return [spec.cidr.description, "/\(spec.blockSize)", spec.nodeSelector, spec.disabled ? "disabled" : "enabled"]
     case .node(let spec):
-      return [spec.bgp?.asNumber.map { "\($0)" } ?? "(64512)", spec.bgp?.ipv4Address?.description ?? "", spec.bgp?.ipv6Address?.description ?? ""]
+      return [
+        spec.bgp?.asNumber.map { "\($0)" } ?? "(64512)", spec.bgp?.ipv4Address?.description ?? "", spec.bgp?.ipv6Address?.description ?? "",
+      ]
     case .profile(let spec): return [spec.labelsToApply.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: ",")]
     case .tier(let spec): return [text(spec.order), spec.defaultAction.rawValue]
     case .workloadEndpoint(let spec):
-      return [spec.node, spec.pod.isEmpty ? spec.workload : spec.pod, spec.interfaceName, spec.ipNetworks.map(\.description).joined(separator: ",")]
+      return [
+        spec.node, spec.pod.isEmpty ? spec.workload : spec.pod, spec.interfaceName,
+        spec.ipNetworks.map(\.description).joined(separator: ","),
+      ]
         + (isWide ? [spec.profiles.joined(separator: ",")] : [])
     }
   }

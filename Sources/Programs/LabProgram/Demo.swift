@@ -68,10 +68,14 @@ public struct Demo {
     for from in lab.topology.workloads {
       for to in lab.topology.workloads where to.name != from.name {
         for family in IPFamily.allCases {
-          guard let source = lab.attached[from.name]?.addresses[family], let destination = lab.attached[to.name]?.addresses[family] else { continue }
+          guard let source = lab.attached[from.name]?.addresses[family], let destination = lab.attached[to.name]?.addresses[family] else {
+            continue
+          }
           for service in Self.services {
             let verdict = oracle.verdict(Self.packet(source, destination, service))
-            expected[Probe(from: from.name, to: to.name, family: family, service: service)] = (verdict.isAllowed, "\(verdict.decisions.last.map { "\($0)" } ?? "")")
+            expected[Probe(from: from.name, to: to.name, family: family, service: service)] = (
+              verdict.isAllowed, "\(verdict.decisions.last.map { "\($0)" } ?? "")"
+            )
           }
         }
       }
@@ -116,7 +120,9 @@ public struct Demo {
 
   func showMatrix(_ title: String, _ traffic: Traffic, _ result: inout Result) throws {
     narrator.heading(title)
-    let (matrix, tries) = try narrator.step("\(Self.services.count) services × \(lab.topology.workloads.count) workloads × 2 families, real packets") {
+    let (matrix, tries) = try narrator.step(
+      "\(Self.services.count) services × \(lab.topology.workloads.count) workloads × 2 families, real packets"
+    ) {
       try self.matrix(traffic, settle: Duration.seconds(6))
     }
     narrator.say(matrix.text(narrator.palette, names: lab.topology.workloads.map(\.name), services: Self.services))
@@ -208,9 +214,13 @@ public struct Demo {
         + "changes the new processes made to the kernel: felix \(felix.map { "\($0)" } ?? "?"), bgp \(bgp.map { "\($0)" } ?? "?")")
     for report in reports where report.lost > 0 || report.failure != nil {
       let problem = report.failure.map { " (\($0))" } ?? ""
-      narrator.say("  \(narrator.palette("lost", .red)): \(report.probe.from) → \(report.probe.to) \(report.probe.service) \(report.probe.family): \(report.lost) of \(report.sent)\(problem)")
+      narrator.say(
+        "  \(narrator.palette("lost", .red)): \(report.probe.from) → \(report.probe.to) \(report.probe.service) \(report.probe.family): \(report.lost) of \(report.sent)\(problem)"
+      )
     }
-    if felix != 0 || bgp != 0 { result.problems.append("the restart on \(host.name) changed a kernel that was right: felix \(felix ?? -1), bgp \(bgp ?? -1)") }
+    if felix != 0 || bgp != 0 {
+      result.problems.append("the restart on \(host.name) changed a kernel that was right: felix \(felix ?? -1), bgp \(bgp ?? -1)")
+    }
     for report in reports { if let failure = report.failure { result.problems.append("\(report.probe): \(failure)") } }
     result.lost += lost
   }

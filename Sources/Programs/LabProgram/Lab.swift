@@ -263,7 +263,9 @@ public struct AttachedWorkload: Sendable {
 /// Reads the one JSON document that a daemon's status socket gives.
 public enum StatusReader {
   public static func read(_ path: String) -> JSONValue? {
-    guard let socket = try? Socket.connecting(toUnix: path), let bytes = try? Files.read(descriptor: socket.raw, name: path) else { return nil }
+    guard let socket = try? Socket.connecting(toUnix: path), let bytes = try? Files.read(descriptor: socket.raw, name: path) else {
+      return nil
+    }
     return try? JSONValue(parsing: bytes)
   }
 }

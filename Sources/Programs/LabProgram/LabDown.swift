@@ -8,7 +8,8 @@ import Sockets
 extension Lab {
   public func refuseIfStanding() throws {
     guard !Files.exists(paths.directory), Self.namespaces(of: paths).isEmpty else {
-      throw LabProblem("lab \(paths.lab) exists already; remove it with `margay lab down --name \(paths.lab)`, or give this one another --name")
+      throw LabProblem(
+        "lab \(paths.lab) exists already; remove it with `margay lab down --name \(paths.lab)`, or give this one another --name")
     }
   }
 
@@ -45,7 +46,9 @@ extension Lab {
   /// Every process whose network namespace is one of the lab's own; nothing else on the machine lives there.
   private static func processes(inside namespaces: [String]) -> [Int32] {
     var inodes = Set<UInt64>()
-    for name in namespaces { if let identity = try? Files.identity("\(NetworkNamespace.directory)/\(name)") { inodes.insert(identity.inode) } }
+    for name in namespaces {
+      if let identity = try? Files.identity("\(NetworkNamespace.directory)/\(name)") { inodes.insert(identity.inode) }
+    }
     guard !inodes.isEmpty, let entries = try? Files.list("/proc") else { return [] }
     let own = getpid()
     return entries.compactMap { Int32($0) }.filter { pid in

@@ -34,7 +34,9 @@ extension Lab {
       ],
       input: reading.borrowed, networkNamespace: namespace.descriptor.borrowed, newProcessGroup: true
     ).runToEnd()
-    guard result.code == 0 else { throw LabProblem("margay-cni \(command) for \(workload.name) failed (exit \(result.code)): \(result.output)") }
+    guard result.code == 0 else {
+      throw LabProblem("margay-cni \(command) for \(workload.name) failed (exit \(result.code)): \(result.output)")
+    }
     return result.output.isEmpty ? nil : try JSONValue(parsing: Array(result.output.utf8))
   }
 

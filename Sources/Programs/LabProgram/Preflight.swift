@@ -26,7 +26,9 @@ public enum Preflight {
       let socket = try namespace.netlink(.netfilter)
       _ = socket
     } catch {
-      throw Problem(what: "this kernel has no nfnetlink (\(error))", remedy: "load nf_tables (modprobe nf_tables) or use a kernel with CONFIG_NF_TABLES")
+      throw Problem(
+        what: "this kernel has no nfnetlink (\(error))", remedy: "load nf_tables (modprobe nf_tables) or use a kernel with CONFIG_NF_TABLES"
+      )
     }
     for (program, package) in [("bird", "bird2"), ("birdc", "bird2")] where find(program) == nil {
       throw Problem(what: "\(program), the rack router of the lab, is not installed", remedy: "apt-get install \(package)")

@@ -42,7 +42,8 @@ struct Rack {
   /// What `birdc` says to a command.
   func ask(_ command: String) throws -> String {
     guard let birdc = Preflight.find("birdc") else { return "" }
-    let result = try ChildCommand(birdc, ["-s", controlPath] + command.split(separator: " ").map(String.init), newProcessGroup: true).runToEnd()
+    let result = try ChildCommand(birdc, ["-s", controlPath] + command.split(separator: " ").map(String.init), newProcessGroup: true)
+      .runToEnd()
     return result.output
   }
 }

@@ -17,8 +17,12 @@ public struct Topology: Sendable {
     /// The router's side of the host's subnet, and the host's.
     public var routerAddress4: InterfaceAddress { InterfaceAddress(.v4(IPv4Address(172, 30, number, 1)), length: 24) }
     public var address4: InterfaceAddress { InterfaceAddress(.v4(IPv4Address(172, 30, number, 2)), length: 24) }
-    public var routerAddress6: InterfaceAddress { InterfaceAddress(.v6(IPv6Address(high: 0xfd30_0000_0000_0000 | UInt64(number), low: 1)), length: 64) }
-    public var address6: InterfaceAddress { InterfaceAddress(.v6(IPv6Address(high: 0xfd30_0000_0000_0000 | UInt64(number), low: 2)), length: 64) }
+    public var routerAddress6: InterfaceAddress {
+      InterfaceAddress(.v6(IPv6Address(high: 0xfd30_0000_0000_0000 | UInt64(number), low: 1)), length: 64)
+    }
+    public var address6: InterfaceAddress {
+      InterfaceAddress(.v6(IPv6Address(high: 0xfd30_0000_0000_0000 | UInt64(number), low: 2)), length: 64)
+    }
   }
 
   public struct Workload: Sendable {

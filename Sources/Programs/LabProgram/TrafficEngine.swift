@@ -294,7 +294,10 @@ final class Client {
   }
 
   func send(sequence: UInt32) {
-    let payload = [UInt8(truncatingIfNeeded: sequence >> 24), UInt8(truncatingIfNeeded: sequence >> 16), UInt8(truncatingIfNeeded: sequence >> 8), UInt8(truncatingIfNeeded: sequence)]
+    let payload = [
+      UInt8(truncatingIfNeeded: sequence >> 24), UInt8(truncatingIfNeeded: sequence >> 16), UInt8(truncatingIfNeeded: sequence >> 8),
+      UInt8(truncatingIfNeeded: sequence),
+    ]
     do {
       switch probe.service {
       case .tcp, .udp: _ = try socket.send(payload)

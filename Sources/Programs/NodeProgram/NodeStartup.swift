@@ -34,7 +34,7 @@ public struct NodeStartup: Sendable {
 
   static func detect(_ family: IPFamily) throws -> InterfaceAddress? {
     let netlink = try RouteNetlink()
-    for link in try netlink.links().sorted(by: { $0.index < $1.index }) 
+    for link in try netlink.links().sorted(by: { $0.index < $1.index })
     where link.isUp && link.name != "lo" && !excluded.contains(where: link.name.hasPrefix) {
       for assigned in try netlink.addresses(family: family, interface: link.index) {
         let address = assigned.address.address
