@@ -105,6 +105,37 @@ public struct PolicyOracle: Sendable {
       trail.append(step)
     }
 
+    enum Decision { case allow, deny, pass }
+    /// The first rule that matches and decides; nil if none does. A rule that cannot be enforced denies, a Log rule decides nothing.
+    func decision(of rules: [Rule], namespace: String?) -> Decision? {
+      defer { step.ruleIndex = nil }
+      for (index, rule) in rules.enumerated() {
+        step.ruleIndex = index
+        switch read(rule, packet, namespace: namespace) {
+        case .doesNotMatch(let why): note(.notMatched, "rule \(index) does not match: \(why)")
+        case .unenforceable(let fault) where rule.action == .log:
+          note(.notMatched, "rule \(index) cannot be enforced and is left out: \(fault)")
+        case .unenforceable(let fault):
+          note(.denied, "rule \(index) cannot be enforced: \(fault); Deny")
+          return .deny
+        case .matches:
+          switch rule.action {
+          case .log: note(.logged, "rule \(index), Log")
+          case .allow:
+            note(.allowed, "rule \(index), Allow")
+            return .allow
+          case .deny:
+            note(.denied, "rule \(index), Deny")
+            return .deny
+          case .pass:
+            note(.passed, "rule \(index), Pass")
+            return .pass
+          }
+        }
+      }
+      return nil
+    }
+
     tiers: for tier in tiersInOrder() {
       step.tier = tier.name
       let policies = policiesInOrder(ofTier: tier.name).filter { applies($0, to: endpoint, direction) }
@@ -117,35 +148,14 @@ public struct PolicyOracle: Sendable {
           return false
         }
         let rules = direction == .ingress ? policy.spec.policy.ingress : policy.spec.policy.egress
-        for (index, rule) in rules.enumerated() {
-          step.ruleIndex = index
-          switch read(rule, packet, namespace: policy.key.namespace) {
-          case .doesNotMatch(let why): note(.notMatched, "rule \(index) does not match: \(why)")
-          case .unenforceable(let fault):
-            if rule.action == .log {
-              note(.notMatched, "rule \(index) cannot be enforced and is left out: \(fault)")
-            } else {
-              note(.denied, "rule \(index) cannot be enforced: \(fault); Deny")
-              return false
-            }
-          case .matches:
-            switch rule.action {
-            case .log: note(.logged, "rule \(index), Log")
-            case .allow:
-              note(.allowed, "rule \(index), Allow")
-              return true
-            case .deny:
-              note(.denied, "rule \(index), Deny")
-              return false
-            case .pass:
-              note(.passed, "rule \(index), Pass")
-              step.policy = nil
-              step.ruleIndex = nil
-              continue tiers
-            }
-          }
+        switch decision(of: rules, namespace: policy.key.namespace) {
+        case .allow: return true
+        case .deny: return false
+        case .pass:
+          step.policy = nil
+          continue tiers
+        case nil: break
         }
-        step.ruleIndex = nil
       }
       step.policy = last.key
       if tier.defaultAction == .deny {
@@ -158,7 +168,7 @@ public struct PolicyOracle: Sendable {
     step.tier = nil
     step.policy = nil
 
-    profiles: for name in endpoint.profiles {
+    for name in endpoint.profiles {
       step.policy = ResourceKey(.profile, name: name)
       if name == "projectcalico-default-allow" {
         note(.allowed, "built-in profile, Allow")
@@ -168,35 +178,12 @@ public struct PolicyOracle: Sendable {
         note(.denied, "the profile does not exist, Deny")
         return false
       }
-      for (index, rule) in (direction == .ingress ? profile.ingress : profile.egress).enumerated() {
-        step.ruleIndex = index
-        switch read(rule, packet, namespace: nil) {
-        case .doesNotMatch(let why): note(.notMatched, "rule \(index) does not match: \(why)")
-        case .unenforceable(let fault):
-          if rule.action == .log {
-            note(.notMatched, "rule \(index) cannot be enforced and is left out: \(fault)")
-          } else {
-            note(.denied, "rule \(index) cannot be enforced: \(fault); Deny")
-            return false
-          }
-        case .matches:
-          switch rule.action {
-          case .log: note(.logged, "rule \(index), Log")
-          case .allow:
-            note(.allowed, "rule \(index), Allow")
-            return true
-          case .deny:
-            note(.denied, "rule \(index), Deny")
-            return false
-          case .pass:
-            // There is no next tier; the next profile goes on.
-            note(.passed, "rule \(index), Pass")
-            step.ruleIndex = nil
-            continue profiles
-          }
-        }
+      switch decision(of: direction == .ingress ? profile.ingress : profile.egress, namespace: nil) {
+      case .allow: return true
+      case .deny: return false
+      // There is no next tier: the next profile is asked.
+      case .pass, nil: continue
       }
-      step.ruleIndex = nil
     }
     step.policy = nil
     note(.denied, endpoint.profiles.isEmpty ? "no policy and no profile, Deny" : "no profile matched, Deny")
