@@ -37,6 +37,10 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-collections", exact: "1.6.0"),
     .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
     .package(url: "https://github.com/groue/GRDB.swift", exact: "7.10.0"),
+    .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-nio-http2", exact: "1.46.0"),
+    .package(url: "https://github.com/apple/swift-nio-ssl", exact: "2.37.6"),
+    .package(url: "https://github.com/hummingbird-project/hummingbird", exact: "2.28.1"),
   ],
   targets: [
     // Vocabulary: what everyone may say.
@@ -76,6 +80,11 @@ let package = Package(
     module("Edges", "Datastore", ["JSON", "Documents", "Resources", "Names", "Addresses"]),
     module("Edges", "DatastoreMemory", ["Datastore"]),
     module("Edges", "DatastoreSQLite", ["Datastore", "Sockets", .product(name: "GRDB", package: "GRDB.swift")]),
+    module("Edges", "DatastoreEtcd", [
+      "Datastore", "Octets", "Sockets", "JSON", log, .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+      .product(name: "NIOHTTP2", package: "swift-nio-http2"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
+    ]),
+    module("Edges", "HealthServer", ["JSON", "Sockets", "Addresses", log, .product(name: "Hummingbird", package: "hummingbird")]),
     module("Edges", "AddressAssignment", ["AddressPlans", "Datastore", "JSON", "Resources", "Addresses", "Names", log]),
 
     // Programs: assembled from the above.
@@ -101,8 +110,8 @@ let package = Package(
     .executableTarget(
       name: "margay",
       dependencies: [
-        "FelixProgram", "BGPProgram", "NodeProgram", "LabProgram", "Datastore", "DatastoreMemory", "DatastoreSQLite", "Documents", "JSON",
-        "Resources", "Selectors", "AddressAssignment", "Addresses", "Names", "Sockets", "NetlinkEdge", "Tables", log, arguments,
+        "FelixProgram", "BGPProgram", "NodeProgram", "LabProgram", "Datastore", "DatastoreMemory", "DatastoreSQLite", "DatastoreEtcd", "HealthServer",
+        "Documents", "JSON", "Resources", "Selectors", "AddressAssignment", "Addresses", "Names", "Sockets", "NetlinkEdge", "Tables", log, arguments,
       ],
       path: "Sources/Commands/margay", swiftSettings: strict),
     .executableTarget(

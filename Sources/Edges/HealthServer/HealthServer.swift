@@ -1,0 +1,2 @@
+/// What a daemon tells over HTTP: liveness, readiness and metrics.
+import Hummingbird
