@@ -166,11 +166,11 @@ public struct RandomCluster: Sendable {
   private mutating func rule() -> Rule {
     var rule = Rule(pick([.allow, .allow, .allow, .deny, .deny, .log, .pass]))
     rule.ipProtocol = pick([nil, .tcp, .udp, .icmp, .icmpv6])
-    if rule.ipProtocol == nil, chance(15) { rule.notProtocol = pick([.tcp, .udp]) }
+    if rule.ipProtocol == nil, chance(15) { rule.notProtocol = pick([.tcp, .udp, .icmp, .icmpv6]) }
     if chance(12) { rule.ipVersion = pick([.v4, .v6]) }
     let isICMP = rule.ipProtocol == .icmp || rule.ipProtocol == .icmpv6
-    if isICMP, chance(50) { rule.icmp = ICMPMatch(type: pick([8, 128]), code: chance(30) ? 0 : nil) }
-    if isICMP, chance(20) { rule.notICMP = ICMPMatch(type: 8, code: chance(50) ? 0 : nil) }
+    if isICMP, chance(50) { rule.icmp = ICMPMatch(type: pick([8, 13, 128, 139]), code: chance(40) ? pick([0, 1]) : nil) }
+    if isICMP, chance(20) { rule.notICMP = ICMPMatch(type: pick([8, 13, 128]), code: chance(50) ? pick([0, 1]) : nil) }
     if chance(60) { rule.source = side(rule) }
     if chance(60) { rule.destination = side(rule) }
     if chance(2) { rule.fault = "unreadable" }
@@ -203,7 +203,7 @@ public struct RandomCluster: Sendable {
 
   // MARK: Packets
 
-  /// Protocol, ports and addresses that the rules above are about.
+  /// Protocol, ports and addresses that the rules above are about; ICMP of types that may begin a conversation.
   public mutating func flow() -> (
     from: IPAddress, to: IPAddress, ipProtocol: NetworkProtocol, ports: (source: UInt16, destination: UInt16)?,
     icmp: (type: UInt8, code: UInt8)?
@@ -214,7 +214,7 @@ public struct RandomCluster: Sendable {
     return (
       pick(addresses), pick(addresses), ipProtocol,
       ipProtocol.hasPorts ? (pick([1234, 80, 8080]), pick([80, 8080, 53, 443])) : nil,
-      ipProtocol.hasPorts ? nil : (pick([8, 128, 0]), pick([0, 1]))
+      ipProtocol.hasPorts ? nil : (pick(family == .v4 ? [8, 13, 17] : [128, 135, 139]), pick([0, 1, 3]))
     )
   }
 }

@@ -98,7 +98,7 @@ private let defaults: [OracleCase] = [
     "egress of default/web: no policy and no profile, Deny"),
   .init(
     "Profiles that allow let traffic through", open, tcp(webAddress, dbAddress), true,
-    "ingress of default/db: Profile kns.default: rule 0, Allow"),
+    "ingress of default/db: Profile kns.default: rule 1, Allow"),
   .init("Both families are alike", open, tcp("fd65::1", "fd65::2"), true),
   .init(
     "A missing profile denies", [web, db], tcp("192.0.2.1", dbAddress), false,
@@ -138,14 +138,14 @@ private let tiers: [OracleCase] = [
       Resource(Metadata(name: "first"), .tier(TierSpec(order: 1))),
       policy("passing", nil, tier: "first", types: [.ingress], ingress: [rule(.pass)]),
       policy("denying", nil, tier: "first", order: nil, types: [.ingress], ingress: [rule(.deny)]) { $0.order = 5e9 },
-    ], tcp("192.0.2.1", dbAddress), false, "ingress of default/db: tier first, GlobalNetworkPolicy denying: rule 0, Deny"),
+    ], tcp("192.0.2.1", dbAddress), false, "ingress of default/db: tier first, GlobalNetworkPolicy denying: rule 1, Deny"),
   .init(
     "... when it comes first by order",
     open + [
       Resource(Metadata(name: "first"), .tier(TierSpec(order: 1))),
       policy("passing", nil, tier: "first", order: 1, types: [.ingress], ingress: [rule(.pass)]),
       policy("denying", nil, tier: "first", order: 2, types: [.ingress], ingress: [rule(.deny)]),
-    ], tcp("192.0.2.1", dbAddress), true, "ingress of default/db: Profile kns.default: rule 0, Allow"),
+    ], tcp("192.0.2.1", dbAddress), true, "ingress of default/db: Profile kns.default: rule 1, Allow"),
   .init(
     "A tier that passes by default leads on",
     open + [
@@ -157,18 +157,18 @@ private let tiers: [OracleCase] = [
     open + [
       Resource(Metadata(name: "last"), .tier(TierSpec())), policy("no", nil, tier: "last", ingress: [rule(.deny)]),
       policy("yes", nil, ingress: [rule(.allow)]),
-    ], tcp("192.0.2.1", dbAddress), true, "ingress of default/db: tier default, GlobalNetworkPolicy yes: rule 0, Allow"),
+    ], tcp("192.0.2.1", dbAddress), true, "ingress of default/db: tier default, GlobalNetworkPolicy yes: rule 1, Allow"),
   .init(
     "Policies of a tier that does not exist count, last",
     open + [policy("stray", nil, tier: "nowhere", ingress: [rule(.deny)])], tcp("192.0.2.1", dbAddress), false,
-    "ingress of default/db: tier nowhere, GlobalNetworkPolicy stray: rule 0, Deny"),
+    "ingress of default/db: tier nowhere, GlobalNetworkPolicy stray: rule 1, Deny"),
   .init(
     "Equal orders fall to the name, then the namespace",
     open + [policy("b", nil, order: 1, ingress: [rule(.deny)]), policy("a", order: 1, ingress: [rule(.allow)])],
     tcp("192.0.2.1", dbAddress), true),
   .init(
     "Log decides nothing", open + [policy("p", ingress: [rule(.log), rule(.deny)])], tcp("192.0.2.1", dbAddress), false,
-    "ingress of default/db: tier default, NetworkPolicy default/p: rule 1, Deny"),
+    "ingress of default/db: tier default, NetworkPolicy default/p: rule 2, Deny"),
   .init(
     "A policy that only logs isolates all the same", open + [policy("p", ingress: [rule(.log)])], tcp("192.0.2.1", dbAddress), false,
     "ingress of default/db: tier default, NetworkPolicy default/p: end of tier, Deny"),
@@ -264,7 +264,7 @@ private let faults: [OracleCase] = [
   .init(
     "A rule that cannot be read denies at its place",
     open + [policy("p", ingress: [rule(.allow) { $0.fault = "unknown field" }, rule(.allow)])], tcp(webAddress, dbAddress), false,
-    "ingress of default/db: tier default, NetworkPolicy default/p: rule 0 cannot be enforced: unknown field; Deny"),
+    "ingress of default/db: tier default, NetworkPolicy default/p: rule 1 cannot be enforced: unknown field; Deny"),
   .init(
     "... not before its place", open + [policy("p", ingress: [rule(.allow), rule(.deny) { $0.fault = "unknown field" }])],
     tcp(webAddress, dbAddress), true),
@@ -276,8 +276,85 @@ private let faults: [OracleCase] = [
   .init("A global one denies nothing", open + [policy("p", nil, selector: "role ==")], tcp(webAddress, dbAddress), true),
 ]
 
+/// Everything may leave; `rule` is all that may come in.
+private func icmpCase(_ claim: String, _ packet: Packet, _ isAllowed: Bool, because: String? = nil, _ rule: Rule) -> OracleCase {
+  OracleCase(claim, open + [policy("p", selector: "role == 'db'", ingress: [rule])], packet, isAllowed, because)
+}
+
+private let icmp: [OracleCase] = [
+  icmpCase("A type without a code holds every code", ping(webAddress, dbAddress, code: 9), true, rule(.allow, .icmp) { $0.icmp = ICMPMatch(type: 8) }),
+  icmpCase("Code 0 is a code", ping(webAddress, dbAddress, code: 1), false, rule(.allow, .icmp) { $0.icmp = ICMPMatch(type: 8, code: 0) }),
+  icmpCase(
+    "The complement of type and code leaves that pair out", ping(webAddress, dbAddress), false,
+    rule(.allow, .icmp) { $0.notICMP = ICMPMatch(type: 8, code: 0) }),
+  icmpCase(
+    "... and holds the same code of another type", ping(webAddress, dbAddress, type: 13), true,
+    rule(.allow, .icmp) { $0.notICMP = ICMPMatch(type: 8, code: 0) }),
+  icmpCase(
+    "The complement of a type leaves every code of it out", ping(webAddress, dbAddress, code: 7), false,
+    rule(.allow, .icmp) { $0.notICMP = ICMPMatch(type: 8) }),
+  icmpCase("ICMPv6 has types of its own", ping("fd65::1", "fd65::2", type: 128), true, rule(.allow, .icmpv6) { $0.icmp = ICMPMatch(type: 128) }),
+  icmpCase(
+    "A type of ICMP says nothing about IPv6", ping("fd65::1", "fd65::2", type: 128), false,
+    rule(.allow, .icmp) { $0.icmp = ICMPMatch(type: 128) }),
+  icmpCase(
+    "A type of ICMP within IPv6 is no type",
+    Packet(from: IPAddress("fd65::1")!, to: IPAddress("fd65::2")!, protocol: .icmp, icmpType: 8, icmpCode: 0), false,
+    rule(.allow, .icmp) { $0.icmp = ICMPMatch(type: 8) }),
+  icmpCase(
+    "Protocol ICMP alone is the number, in both families",
+    Packet(from: IPAddress("fd65::1")!, to: IPAddress("fd65::2")!, protocol: .icmp, icmpType: 8, icmpCode: 0), true, rule(.allow, .icmp)),
+  icmpCase("notProtocol ICMP holds ICMPv6", ping("fd65::1", "fd65::2", type: 128), true, rule(.allow) { $0.notProtocol = .icmp }),
+  icmpCase("... and not ICMP", ping(webAddress, dbAddress), false, rule(.allow) { $0.notProtocol = .icmp }),
+  icmpCase(
+    "ipVersion 6 and ICMP with a type match nothing", ping(webAddress, dbAddress), false,
+    rule(.allow, .icmp) { $0.ipVersion = .v6; $0.icmp = ICMPMatch(type: 8) }),
+  icmpCase(
+    "An answer that nobody asked for is of no connection", ping(webAddress, dbAddress, type: 0), false,
+    because: "ICMP type 0 begins no connection: it passes within a live one, and is dropped without one", rule(.allow)),
+  icmpCase(
+    "A workload announces no routers", ping("fd65::1", "fd65::2", type: 134), false,
+    because: "a workload may not send ICMPv6 type 134 (router advertisement)", rule(.allow)),
+]
+
+struct BriefCase: Sendable, CustomStringConvertible {
+  var words: String
+  var resources: [Resource]
+  var description: String { words }
+}
+private let briefs: [BriefCase] = [
+  .init(words: "profile kns.default", resources: open),
+  .init(words: "default/p rule 2 (Allow)", resources: open + [policy("p", ingress: [rule(.deny, .udp), rule(.allow)])]),
+  .init(words: "strict rule 1 (Deny)", resources: open + [policy("strict", nil, ingress: [rule(.deny)])]),
+  .init(words: "tier default default Deny", resources: open + [policy("p", ingress: [rule(.allow, .udp)])]),
+  .init(words: "default/p rule 1 (cannot be enforced, Deny)", resources: open + [policy("p", ingress: [rule(.allow) { $0.fault = "odd" }])]),
+  .init(words: "default/p (cannot be read, Deny)", resources: open + [policy("p", selector: "role ==")]),
+  .init(words: "profile kns.default (missing, Deny)", resources: [web, db]),
+  .init(words: "no policy and no profile", resources: [workload("web", 1, labels: [:])]),
+]
+
 @Suite("The oracle reads policy as the manual does")
 struct OracleTests {
+  @Test("ICMP types and codes", arguments: icmp) func icmpTypes(_ example: OracleCase) { check(example) }
+
+  @Test("What decided is said in a few words", arguments: briefs)
+  func brief(_ example: BriefCase) {
+    let verdict = PolicyOracle(resources: example.resources).verdict(tcp(webAddress, dbAddress))
+    #expect(verdict.decidedBy == example.words, "\(verdict)")
+  }
+
+  @Test("A NetworkPolicy that cannot be read denies its namespace, before the others of its tier")
+  func unreadable() {
+    let key = ResourceKey(.networkPolicy, namespace: "default", name: "odd")
+    let oracle = PolicyOracle(resources: open + [policy("p", ingress: [rule(.allow)])], unreadable: [key: "value is no JSON"])
+    let verdict = oracle.verdict(tcp("192.0.2.1", dbAddress))
+    #expect(verdict.description == """
+      denied
+        ingress of default/db: tier default, NetworkPolicy default/odd: value is no JSON; Deny
+      """)
+    #expect(oracle.verdict(tcp("192.0.2.1", otherAddress)).isAllowed)
+  }
+
   @Test("Defaults", arguments: defaults) func defaultBehaviour(_ example: OracleCase) { check(example) }
   @Test("Tiers and order", arguments: tiers) func tiersAndOrder(_ example: OracleCase) { check(example) }
   @Test("Matches", arguments: matches) func matching(_ example: OracleCase) { check(example) }
@@ -295,7 +372,7 @@ struct OracleTests {
     #expect(
       verdict.description == """
         denied
-          egress of default/web: Profile kns.default: rule 0, Allow
+          egress of default/web: Profile kns.default: rule 1, Allow
           ingress of default/db: tier default, NetworkPolicy default/p: end of tier, Deny
         """)
   }

@@ -25,7 +25,7 @@ struct RuleFolding {
       do throws(RuleFault) {
         if let plan = try fold(rule) { plans.append(plan) }
       } catch {
-        folded.faults.append("\(direction.rawValue.lowercased()) rule \(index): \(error.reason)")
+        folded.faults.append("\(direction.rawValue.lowercased()) rule \(index + 1): \(error.reason)")
         // A log that cannot be written as asked stops nothing; it is left out.
         guard rule.action != .log else { continue }
         var plan = RulePlan(.deny)

@@ -3,17 +3,21 @@ import Addresses
 import Resources
 import Selectors
 
-struct Entity: Sendable {
+public struct Entity: Sendable {
   let resource: Resource
+  public var key: ResourceKey { resource.key }
   /// Own labels, then those inherited from profiles: the first profile that has a label wins, an own label wins over all.
-  let labels: [String: String]
-  let nets: [IPPrefix]
-  var node = ""
-  var interfaceName = ""
-  var name: String
-  var namespace: String?
-  var profiles: [String] = []
-  var ports: [WorkloadEndpointSpec.NamedPort] = []
+  public let labels: [String: String]
+  /// The profile that each inherited label comes from.
+  public let origins: [String: String]
+  public let nets: [IPPrefix]
+  public private(set) var node = ""
+  public private(set) var interfaceName = ""
+  /// `namespace/pod`, or the qualified name.
+  public private(set) var name: String
+  public private(set) var namespace: String?
+  public private(set) var profiles: [String] = []
+  private(set) var ports: [WorkloadEndpointSpec.NamedPort] = []
 
   init?(endpoint resource: Resource, _ profiles: [String: ProfileSpec]) {
     guard case .workloadEndpoint(let spec) = resource.spec else { return nil }
@@ -23,7 +27,7 @@ struct Entity: Sendable {
     own["projectcalico.org/namespace"] = namespace
     if !spec.orchestrator.isEmpty { own["projectcalico.org/orchestrator"] = spec.orchestrator }
     if !spec.serviceAccountName.isEmpty { own["projectcalico.org/serviceaccount"] = spec.serviceAccountName }
-    labels = Self.inherit(own, spec.profiles, profiles)
+    (labels, origins) = Self.inherit(own, spec.profiles, profiles)
     nets = spec.ipNetworks
     node = spec.node
     interfaceName = spec.interfaceName
@@ -40,21 +44,27 @@ struct Entity: Sendable {
       namespace = resource.key.namespace
       var own = resource.metadata.labels
       own["projectcalico.org/namespace"] = namespace
-      labels = Self.inherit(own, ["kns.\(namespace ?? "")"], profiles)
+      (labels, origins) = Self.inherit(own, ["kns.\(namespace ?? "")"], profiles)
       nets = spec.nets
     case .globalNetworkSet(let spec):
-      labels = resource.metadata.labels
+      (labels, origins) = (resource.metadata.labels, [:])
       nets = spec.nets
     default: return nil
     }
   }
 
-  private static func inherit(_ own: [String: String], _ parents: [String], _ profiles: [String: ProfileSpec]) -> [String: String] {
+  private static func inherit(
+    _ own: [String: String], _ parents: [String], _ profiles: [String: ProfileSpec]
+  ) -> (labels: [String: String], origins: [String: String]) {
     var labels = own
+    var origins: [String: String] = [:]
     for parent in parents {
-      for (label, value) in profiles[parent]?.labelsToApply ?? [:] where labels[label] == nil { labels[label] = value }
+      for (label, value) in profiles[parent]?.labelsToApply ?? [:] where labels[label] == nil {
+        labels[label] = value
+        origins[label] = parent
+      }
     }
-    return labels
+    return (labels, origins)
   }
 
   func holds(_ address: IPAddress) -> Bool { nets.contains { $0.contains(address) } }

@@ -10,12 +10,17 @@ import Resources
 import Selectors
 
 public struct PolicyOracle: Sendable {
-  let resources: [Resource]
+  public let resources: [Resource]
   let endpoints: [Entity]
   let entities: [Entity]
+  private let unreadable: [ResourceKey: String]
 
-  /// With the whole content of the datastore; at most one object per key.
-  public init(resources: [Resource]) {
+  /// With the whole content of the datastore; at most one object per key. `unreadable`: what is stored and is no object of its kind, and
+  /// why. Such a NetworkPolicy denies its namespace, before the other policies of its tier; anything else is without effect.
+  public init(resources: [Resource], unreadable: [ResourceKey: String] = [:]) {
+    self.unreadable = unreadable.filter { $0.key.kind == .networkPolicy }
+    let tiers = Set(resources.filter { $0.kind == .tier }.map(\.metadata.name) + ["default", "kube-admin", "kube-baseline"])
+    let resources = resources + self.unreadable.keys.map { Self.standIn(for: $0, tiers) }
     self.resources = resources
     let profiles = Self.profiles(resources)
     endpoints = resources.compactMap { Entity(endpoint: $0, profiles) }
@@ -27,13 +32,17 @@ public struct PolicyOracle: Sendable {
     let destination = workload(at: packet.to)
     var trail: [Verdict.Step] = []
     func decided(_ isAllowed: Bool, _ reason: String? = nil) -> Verdict {
-      if let reason { trail.append(Verdict.Step(outcome: isAllowed ? .allowed : .denied, reason: reason)) }
+      if let reason { trail.append(Verdict.Step(finding: .beyondPolicy(isAllowed: isAllowed, why: reason))) }
       return Verdict(isAllowed: isAllowed, trail: trail)
     }
     if let source, source.resource.key == destination?.resource.key {
       return decided(true, "\(source.name) to itself: the packet never leaves the workload")
     }
     if source == nil, destination == nil { return decided(true, "no workload at either end: workload policy has no say") }
+    if source == nil, let destination, isAddress(packet.from, ofNode: destination.node) {
+      return decided(true, "a host may always speak to its own workloads")
+    }
+    if let why = whyNoConnection(packet, fromWorkload: source != nil) { return decided(false, why) }
     if let source {
       guard judge(packet, .egress, at: source, &trail) else { return decided(false) }
       if isAddress(packet.to, ofNode: source.node) {
@@ -42,17 +51,34 @@ public struct PolicyOracle: Sendable {
       }
     }
     guard let destination else { return decided(true) }
-    if source == nil, isAddress(packet.from, ofNode: destination.node) {
-      return decided(true, "a host may always speak to its own workloads")
-    }
     return decided(judge(packet, .ingress, at: destination, &trail))
+  }
+
+  /// Connection tracking lets only some ICMP messages begin a conversation. The others are answers or errors: within a live one they
+  /// pass without a question, and without one they are of no connection, whatever policy says.
+  private func whyNoConnection(_ packet: Packet, fromWorkload: Bool) -> String? {
+    guard let type = packet.icmpType, packet.to.family == (packet.ipProtocol == .icmp ? .v4 : .v6) else { return nil }
+    if packet.ipProtocol == .icmpv6, fromWorkload, type == 134 || type == 137 {
+      return "a workload may not send ICMPv6 type \(type) (\(type == 134 ? "router advertisement" : "redirect"))"
+    }
+    let beginners: Set<UInt8> =
+      packet.ipProtocol == .icmp
+      // Echo, timestamp, information and address mask requests.
+      ? [8, 13, 15, 17]
+      // Echo and node information requests; what multicast listening and neighbour discovery send is not tracked.
+      : [128, 139, 130, 131, 132, 133, 134, 135, 136, 143]
+    if beginners.contains(type) { return nil }
+    return "\(packet.ipProtocol) type \(type) begins no connection: it passes within a live one, and is dropped without one"
   }
 
   // MARK: Who is where
 
+  /// Network sets that hold an address.
+  public func networkSets(with address: IPAddress) -> [Entity] { entities.filter { $0.key.kind != .workloadEndpoint && $0.holds(address) } }
+
   /// The endpoint that answers to an address. Of contradicting records the youngest counts (creation time, then the smaller key),
   /// and an endpoint without an interface, or whose interface a younger record on the same node has, is not in effect.
-  func workload(at address: IPAddress) -> Entity? {
+  public func workload(at address: IPAddress) -> Entity? {
     endpoints.filter { $0.nets.contains(address.hostPrefix) && isInEffect($0) }.min(by: Self.isYounger)
   }
 
@@ -98,41 +124,32 @@ public struct PolicyOracle: Sendable {
   /// Walks tiers, then profiles. True if the packet may go on.
   private func judge(_ packet: Packet, _ direction: Direction, at endpoint: Entity, _ trail: inout [Verdict.Step]) -> Bool {
     var step = Verdict.Step(
-      direction: direction, endpoint: endpoint.resource.key, endpointName: endpoint.name, outcome: .notMatched, reason: "")
-    func note(_ outcome: Verdict.Outcome, _ reason: String) {
-      step.outcome = outcome
-      step.reason = reason
+      direction: direction, endpoint: endpoint.resource.key, endpointName: endpoint.name, finding: .endOfProfiles(isEmpty: true))
+    func note(_ finding: Verdict.Finding) {
+      step.finding = finding
       trail.append(step)
     }
 
     enum Decision { case allow, deny, pass }
     /// The first rule that matches and decides; nil if none does. A rule that cannot be enforced denies, a Log rule decides nothing.
     func decision(of rules: [Rule], namespace: String?) -> Decision? {
-      defer { step.ruleIndex = nil }
       for (index, rule) in rules.enumerated() {
-        step.ruleIndex = index
         switch read(rule, packet, namespace: namespace) {
-        case .doesNotMatch(let why): note(.notMatched, "rule \(index) does not match: \(why)")
-        case .unenforceable(let fault) where rule.action == .log:
-          note(.notMatched, "rule \(index) cannot be enforced and is left out: \(fault)")
+        case .doesNotMatch(let why): note(.doesNotMatch(rule: index, why: why))
         case .unenforceable(let fault):
-          note(.denied, "rule \(index) cannot be enforced: \(fault); Deny")
-          return .deny
+          note(.cannotBeEnforced(rule: index, rule.action, fault: fault))
+          if rule.action != .log { return .deny }
         case .matches:
+          note(.matches(rule: index, rule.action))
           switch rule.action {
-          case .log: note(.logged, "rule \(index), Log")
-          case .allow:
-            note(.allowed, "rule \(index), Allow")
-            return .allow
-          case .deny:
-            note(.denied, "rule \(index), Deny")
-            return .deny
-          case .pass:
-            note(.passed, "rule \(index), Pass")
-            return .pass
+          case .log: break
+          case .allow: return .allow
+          case .deny: return .deny
+          case .pass: return .pass
           }
         }
       }
+      note(.decidesNothing(rules: rules.count))
       return nil
     }
 
@@ -144,7 +161,7 @@ public struct PolicyOracle: Sendable {
       for policy in policies {
         step.policy = policy.key
         if let fault = selectorFault(policy) {
-          note(.denied, "\(fault); Deny")
+          note(.cannotBeRead(fault: fault))
           return false
         }
         let rules = direction == .ingress ? policy.spec.policy.ingress : policy.spec.policy.egress
@@ -158,11 +175,8 @@ public struct PolicyOracle: Sendable {
         }
       }
       step.policy = last.key
-      if tier.defaultAction == .deny {
-        note(.denied, "end of tier, Deny")
-        return false
-      }
-      note(.passed, "end of tier, Pass")
+      note(.endOfTier(tier.defaultAction))
+      if tier.defaultAction == .deny { return false }
       step.policy = nil
     }
     step.tier = nil
@@ -171,11 +185,11 @@ public struct PolicyOracle: Sendable {
     for name in endpoint.profiles {
       step.policy = ResourceKey(.profile, name: name)
       if name == "projectcalico-default-allow" {
-        note(.allowed, "built-in profile, Allow")
+        note(.builtInProfile)
         return true
       }
       guard let profile = Self.profiles(resources)[name] else {
-        note(.denied, "the profile does not exist, Deny")
+        note(.missingProfile)
         return false
       }
       switch decision(of: direction == .ingress ? profile.ingress : profile.egress, namespace: nil) {
@@ -186,7 +200,7 @@ public struct PolicyOracle: Sendable {
       }
     }
     step.policy = nil
-    note(.denied, endpoint.profiles.isEmpty ? "no policy and no profile, Deny" : "no profile matched, Deny")
+    note(.endOfProfiles(isEmpty: endpoint.profiles.isEmpty))
     return false
   }
 
@@ -253,9 +267,20 @@ public struct PolicyOracle: Sendable {
   }
 
   private func selectorFault(_ policy: Resource) -> String? {
+    if let fault = unreadable[policy.key] { return fault }
     let spec = policy.spec.policy
     return Entity.fault(spec.selector, "selector") ?? Entity.fault(spec.serviceAccountSelector, "serviceAccountSelector")
       ?? (policy.key.namespace == nil ? Entity.fault(spec.namespaceSelector, "namespaceSelector") : nil)
+  }
+
+  /// The name of a policy begins with that of its tier, if that is not `default`.
+  private static func standIn(for key: ResourceKey, _ tiers: Set<String>) -> Resource {
+    var spec = PolicySpec()
+    let parts = key.name.split(separator: ".", maxSplits: 1)
+    if parts.count == 2, tiers.contains(String(parts[0])) { spec.tier = String(parts[0]) }
+    spec.order = -.greatestFiniteMagnitude
+    spec.types = [.ingress, .egress]
+    return Resource(Metadata(name: key.name, namespace: key.namespace), .networkPolicy(spec))
   }
 
   static func profiles(_ resources: [Resource]) -> [String: ProfileSpec] {

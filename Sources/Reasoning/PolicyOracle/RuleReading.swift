@@ -15,10 +15,14 @@ extension PolicyOracle {
     if let fault = fault(of: rule) { return .unenforceable(fault) }
     let family = packet.to.family
     if let version = rule.ipVersion, version != family { return .doesNotMatch("the packet is \(family)") }
-    if let wanted = rule.ipProtocol, wanted != packet.ipProtocol { return .doesNotMatch("protocol is not \(wanted)") }
+    if let wanted = rule.ipProtocol, wanted != packet.ipProtocol { return .doesNotMatch("protocol is \(packet.ipProtocol), not \(wanted)") }
     if let unwanted = rule.notProtocol, unwanted == packet.ipProtocol { return .doesNotMatch("protocol is \(unwanted)") }
-    if let wanted = rule.icmp, !covers(wanted, packet) { return .doesNotMatch("another ICMP type or code") }
-    if let unwanted = rule.notICMP, covers(unwanted, packet) { return .doesNotMatch("an excluded ICMP type or code") }
+    // Types and codes are those of the family: ICMP within IPv6 has none.
+    if rule.icmp != nil || rule.notICMP != nil, family != (rule.ipProtocol == .icmp ? .v4 : .v6) {
+      return .doesNotMatch("the packet is \(family)")
+    }
+    if let wanted = rule.icmp, !covers(wanted, packet) { return .doesNotMatch("another ICMP type or code (\(packet.icmpText))") }
+    if let unwanted = rule.notICMP, covers(unwanted, packet) { return .doesNotMatch("an excluded ICMP type or code (\(packet.icmpText))") }
     for list in [rule.source.nets, rule.source.notNets, rule.destination.nets, rule.destination.notNets] where !list.isEmpty {
       // A list of networks, also a negated one, speaks of its own family only.
       if !list.contains(where: { $0.family == family }) { return .doesNotMatch("its networks are not \(family)") }

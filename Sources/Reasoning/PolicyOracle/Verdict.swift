@@ -30,10 +30,11 @@ public struct Packet: Hashable, Sendable, CustomStringConvertible {
     if let sourcePort { text += " port \(sourcePort)" }
     text += " -> \(to)"
     if let destinationPort { text += " port \(destinationPort)" }
-    if let icmpType { text += " type \(icmpType)" }
-    if let icmpCode { text += " code \(icmpCode)" }
+    if icmpType != nil { text += " \(icmpText)" }
     return text
   }
+  /// `type 8 code 0`
+  var icmpText: String { "type \(icmpType.map(String.init) ?? "none")" + (icmpCode.map { " code \($0)" } ?? "") }
 }
 
 public struct Verdict: Hashable, Sendable, CustomStringConvertible {
@@ -42,6 +43,11 @@ public struct Verdict: Hashable, Sendable, CustomStringConvertible {
   public var trail: [Step]
   /// The steps that moved the packet on or stopped it; the last one decided.
   public var decisions: [Step] { trail.filter { $0.outcome != .notMatched && $0.outcome != .logged } }
+  /// What had the last word, in short: `shop/web rule 2 (Allow)`, `tier security default Deny`, `profile kns.shop`. Of an allowed
+  /// packet that is the ingress policy of its destination, if it has one.
+  public var decidedBy: String { decisions.last?.brief ?? "" }
+  /// The same of one side; nil where no workload's policy was asked.
+  public func decidedBy(_ direction: Direction) -> String? { decisions.last { $0.direction == direction }?.brief }
   /// `allowed` or `denied`, and one line per decision.
   public var description: String {
     ([isAllowed ? "allowed" : "denied"] + decisions.map { "  \($0)" }).joined(separator: "\n")
@@ -56,6 +62,24 @@ public struct Verdict: Hashable, Sendable, CustomStringConvertible {
     case notMatched
   }
 
+  /// What was found at one place. Rules count from 0 here, as in the document, and from 1 in words, as in the kernel's comments.
+  public enum Finding: Hashable, Sendable {
+    case matches(rule: Int, RuleAction)
+    case doesNotMatch(rule: Int, why: String)
+    /// The rule denies all that reaches it; a Log rule is left out instead.
+    case cannotBeEnforced(rule: Int, RuleAction, fault: String)
+    /// It cannot be told to which endpoints of its namespace the policy applies: it denies them all.
+    case cannotBeRead(fault: String)
+    /// The policy or profile applies and none of its rules decided; how many there are.
+    case decidesNothing(rules: Int)
+    case endOfTier(TierSpec.DefaultAction)
+    case builtInProfile
+    case missingProfile
+    case endOfProfiles(isEmpty: Bool)
+    /// Decided before or beside any policy.
+    case beyondPolicy(isAllowed: Bool, why: String)
+  }
+
   public struct Step: Hashable, Sendable, CustomStringConvertible {
     /// Nil where no workload's policy speaks.
     public var direction: Direction?
@@ -65,10 +89,61 @@ public struct Verdict: Hashable, Sendable, CustomStringConvertible {
     public var tier: String?
     /// A policy or profile.
     public var policy: ResourceKey?
-    /// Counts from 0 within the policy's rules of `direction`.
-    public var ruleIndex: Int?
-    public var outcome: Outcome
-    public var reason: String
+    public var finding: Finding
+
+    public var outcome: Outcome {
+      switch finding {
+      case .matches(_, .allow), .builtInProfile, .beyondPolicy(isAllowed: true, _): .allowed
+      case .matches(_, .pass), .endOfTier(.pass): .passed
+      case .matches(_, .log): .logged
+      case .doesNotMatch, .decidesNothing, .cannotBeEnforced(_, .log, _): .notMatched
+      case .matches(_, .deny), .cannotBeEnforced, .cannotBeRead, .endOfTier(.deny), .missingProfile, .endOfProfiles,
+        .beyondPolicy(isAllowed: false, _):
+        .denied
+      }
+    }
+
+    /// Within the policy's rules of `direction`.
+    public var ruleIndex: Int? {
+      switch finding {
+      case .matches(let rule, _), .doesNotMatch(let rule, _), .cannotBeEnforced(let rule, _, _): rule
+      default: nil
+      }
+    }
+
+    public var reason: String {
+      switch finding {
+      case .matches(let rule, let action): "rule \(rule + 1), \(action.rawValue)"
+      case .doesNotMatch(let rule, let why): "rule \(rule + 1) does not match: \(why)"
+      case .cannotBeEnforced(let rule, .log, let fault): "rule \(rule + 1) cannot be enforced and is left out: \(fault)"
+      case .cannotBeEnforced(let rule, _, let fault): "rule \(rule + 1) cannot be enforced: \(fault); Deny"
+      case .cannotBeRead(let fault): "\(fault); Deny"
+      case .decidesNothing(let rules): rules == 0 ? "no rules" : rules == 1 ? "its one rule decides nothing" : "none of its \(rules) rules decides"
+      case .endOfTier(let action): "end of tier, \(action.rawValue)"
+      case .builtInProfile: "built-in profile, Allow"
+      case .missingProfile: "the profile does not exist, Deny"
+      case .endOfProfiles(let isEmpty): isEmpty ? "no policy and no profile, Deny" : "no profile matched, Deny"
+      case .beyondPolicy(_, let why): why
+      }
+    }
+
+    /// `shop/web rule 2 (Allow)`
+    public var brief: String {
+      let name = policy?.qualifiedName ?? ""
+      if policy?.kind == .profile, outcome == .allowed { return "profile \(name)" }
+      return switch finding {
+      case .matches(let rule, let action): "\(name) rule \(rule + 1) (\(action.rawValue))"
+      case .doesNotMatch(let rule, _): "\(name) rule \(rule + 1)"
+      case .cannotBeEnforced(let rule, _, _): "\(name) rule \(rule + 1) (cannot be enforced, Deny)"
+      case .cannotBeRead: "\(name) (cannot be read, Deny)"
+      case .decidesNothing: name
+      case .endOfTier(let action): "tier \(tier ?? "") default \(action.rawValue)"
+      case .builtInProfile: "profile \(name)"
+      case .missingProfile: "profile \(name) (missing, Deny)"
+      case .endOfProfiles(let isEmpty): isEmpty ? "no policy and no profile" : "no profile matched"
+      case .beyondPolicy(_, let why): why
+      }
+    }
 
     /// `egress of default/web-1: tier default, GlobalNetworkPolicy deny-all: end of tier, Deny`
     public var description: String {
