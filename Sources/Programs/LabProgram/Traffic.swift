@@ -29,11 +29,12 @@ public struct Station: Sendable {
   public let addresses: [IPFamily: IPAddress]
 }
 
-public struct Probe: Hashable, Sendable {
+public struct Probe: Hashable, Sendable, CustomStringConvertible {
   public let from: String
   public let to: String
   public let family: IPFamily
   public let service: Service
+  public var description: String { "\(from) → \(to) \(service) \(family)" }
 }
 
 public enum Outcome: Hashable, Sendable, CustomStringConvertible {
