@@ -2,7 +2,6 @@
 import Glibc
 import JSON
 import Sockets
-import Tables
 
 extension Demo {
   func restart(_ traffic: Traffic, _ result: inout Result) throws {
