@@ -102,7 +102,7 @@ let package = Package(
     ]),
     module("Programs", "NodeProgram", ["CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "Resources", "Addresses", "JSON", log]),
     module("Programs", "LabProgram", [
-      "CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "Documents", "JSON", "Resources", "PolicyOracle", "Addresses", "Names",
+      "CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "Documents", "JSON", "Resources", "Selectors", "PolicyOracle", "Addresses", "Names",
       "CNIMessages", "Tables", log,
     ]),
 

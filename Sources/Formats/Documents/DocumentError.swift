@@ -56,7 +56,7 @@ public struct DocumentErrors: Error, Hashable, Sendable, CustomStringConvertible
 }
 
 /// The known word that a mistyped one probably meant.
-func nearest(_ word: String, among known: some Sequence<String>) -> String? {
+package func nearest(_ word: String, among known: some Sequence<String>) -> String? {
   let lower = word.lowercased()
   var best: (word: String, distance: Int)?
   for candidate in known {

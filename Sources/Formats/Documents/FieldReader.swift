@@ -5,14 +5,14 @@ import Names
 import Selectors
 
 /// What reading one document found.
-final class Findings {
+package final class Findings {
   /// Writing is strict: every rule counts. Reading is lenient: only what cannot be understood or enforced counts.
-  let isStrict: Bool
+  package let isStrict: Bool
   private let document: PositionedDocument?
-  private(set) var errors: [DocumentError] = []
-  private(set) var warnings: [DocumentError] = []
+  package private(set) var errors: [DocumentError] = []
+  package private(set) var warnings: [DocumentError] = []
 
-  init(isStrict: Bool, document: PositionedDocument? = nil) {
+  package init(isStrict: Bool, document: PositionedDocument? = nil) {
     self.isStrict = isStrict
     self.document = document
   }
@@ -22,41 +22,41 @@ final class Findings {
     return DocumentError(file: document?.file, position: position, path: path, value: value, rule: rule, fix: fix)
   }
   /// Something that cannot be understood or enforced.
-  func error(_ path: JSONPath, _ value: JSONValue?, _ rule: String, fix: String? = nil, atName: Bool = false) {
+  package func error(_ path: JSONPath, _ value: JSONValue?, _ rule: String, fix: String? = nil, atName: Bool = false) {
     errors.append(make(path, value, rule, fix, atName: atName))
   }
   /// Something that Calico's API forbids, but whose meaning is clear once it is stored: only writing refuses it.
-  func refusal(_ path: JSONPath, _ value: JSONValue?, _ rule: String, fix: String? = nil, atName: Bool = false) {
+  package func refusal(_ path: JSONPath, _ value: JSONValue?, _ rule: String, fix: String? = nil, atName: Bool = false) {
     if isStrict { error(path, value, rule, fix: fix, atName: atName) }
   }
-  func warning(_ path: JSONPath, _ value: JSONValue?, _ rule: String, fix: String? = nil) {
+  package func warning(_ path: JSONPath, _ value: JSONValue?, _ rule: String, fix: String? = nil) {
     if isStrict { warnings.append(make(path, value, rule, fix, atName: true)) }
   }
 }
 
-final class FieldReader {
-  let object: JSONObject
-  let path: JSONPath
-  let findings: Findings
+package final class FieldReader {
+  package let object: JSONObject
+  package let path: JSONPath
+  package let findings: Findings
   private var asked: [String] = []
 
-  init(_ object: JSONObject, _ path: JSONPath, _ findings: Findings) {
+  package init(_ object: JSONObject, _ path: JSONPath, _ findings: Findings) {
     self.object = object
     self.path = path
     self.findings = findings
   }
 
   /// The member's value; nil if it is absent or null, which mean the same in Kubernetes documents.
-  func value(_ name: String) -> JSONValue? {
+  package func value(_ name: String) -> JSONValue? {
     if !asked.contains(name) { asked.append(name) }
     guard let value = object[name], !value.isNull else { return nil }
     return value
   }
-  func path(_ name: String) -> JSONPath { path.member(name) }
+  package func path(_ name: String) -> JSONPath { path.member(name) }
 
   /// Call once all fields are read: names nobody asked for are reported, with the known name they resemble. `inert` names are Calico's, but
   /// have no effect here; `hints` need no warning either.
-  func finish(inert: [String] = [], hints: [String] = [], unknownIsFault: Bool = false, unknownIsWarning: Bool = false) {
+  package func finish(inert: [String] = [], hints: [String] = [], unknownIsFault: Bool = false, unknownIsWarning: Bool = false) {
     if !findings.isStrict && !unknownIsFault { return }
     for member in object.members where !asked.contains(member.name) && !hints.contains(member.name) {
       let memberPath = path(member.name)
@@ -78,9 +78,9 @@ final class FieldReader {
 
   // MARK: Plain types
 
-  func string(_ name: String) -> String? { value(name).flatMap { string($0, path(name)) } }
+  package func string(_ name: String) -> String? { value(name).flatMap { string($0, path(name)) } }
 
-  func string(_ value: JSONValue, _ path: JSONPath) -> String? {
+  package func string(_ value: JSONValue, _ path: JSONPath) -> String? {
     if let text = value.string { return text }
     switch value {
     case .array, .object: findings.error(path, value, "is not a text")
@@ -89,7 +89,7 @@ final class FieldReader {
     return nil
   }
 
-  func bool(_ name: String) -> Bool? {
+  package func bool(_ name: String) -> Bool? {
     guard let value = value(name) else { return nil }
     if let bool = value.bool { return bool }
     let fix = value.string.flatMap { ["true", "false"].contains($0.lowercased()) ? "write \($0.lowercased()) without quotes" : nil }
@@ -97,11 +97,11 @@ final class FieldReader {
     return nil
   }
 
-  func integer(_ name: String, in range: ClosedRange<Int64>) -> Int64? {
+  package func integer(_ name: String, in range: ClosedRange<Int64>) -> Int64? {
     guard let value = value(name) else { return nil }
     return integer(value, path(name), in: range)
   }
-  func integer(_ value: JSONValue, _ path: JSONPath, in range: ClosedRange<Int64>) -> Int64? {
+  package func integer(_ value: JSONValue, _ path: JSONPath, in range: ClosedRange<Int64>) -> Int64? {
     var number = value.integer
     if number == nil, case .double(let double) = value, double == double.rounded(), abs(double) < 9e15 { number = Int64(double) }
     if let number, range.contains(number) { return number }
@@ -118,7 +118,7 @@ final class FieldReader {
     return nil
   }
 
-  func array(_ name: String, countMax: Int? = nil) -> [(value: JSONValue, path: JSONPath)] {
+  package func array(_ name: String, countMax: Int? = nil) -> [(value: JSONValue, path: JSONPath)] {
     guard let value = value(name) else { return [] }
     guard let elements = value.array else {
       findings.error(
@@ -130,16 +130,16 @@ final class FieldReader {
     }
     return elements.enumerated().map { ($0.element, path(name).element($0.offset)) }
   }
-  func strings(_ name: String) -> [String] { array(name).compactMap { string($0.value, $0.path) } }
+  package func strings(_ name: String) -> [String] { array(name).compactMap { string($0.value, $0.path) } }
 
-  func reader(_ name: String) -> FieldReader? { value(name).flatMap { reader($0, path(name)) } }
-  func reader(_ value: JSONValue, _ path: JSONPath) -> FieldReader? {
+  package func reader(_ name: String) -> FieldReader? { value(name).flatMap { reader($0, path(name)) } }
+  package func reader(_ value: JSONValue, _ path: JSONPath) -> FieldReader? {
     if let object = value.object { return FieldReader(object, path, findings) }
     findings.error(path, value, "is not an object with fields")
     return nil
   }
 
-  func stringMap(_ name: String) -> [String: String] {
+  package func stringMap(_ name: String) -> [String: String] {
     guard let reader = reader(name) else { return [:] }
     var result: [String: String] = [:]
     for member in reader.object.members {
@@ -153,10 +153,10 @@ final class FieldReader {
     return result
   }
 
-  func choice<Choice: RawRepresentable & CaseIterable>(_ name: String, _ type: Choice.Type) -> Choice? where Choice.RawValue == String {
+  package func choice<Choice: RawRepresentable & CaseIterable>(_ name: String, _ type: Choice.Type) -> Choice? where Choice.RawValue == String {
     value(name).flatMap { choice($0, path(name), type) }
   }
-  func choice<Choice: RawRepresentable & CaseIterable>(
+  package func choice<Choice: RawRepresentable & CaseIterable>(
     _ value: JSONValue, _ path: JSONPath, _ type: Choice.Type
   ) -> Choice? where Choice.RawValue == String {
     guard let text = string(value, path) else { return nil }
@@ -170,7 +170,7 @@ final class FieldReader {
   // MARK: Domain types
 
   /// A network, or one address of it. Host bits are an error of writing; once stored, they are cleared.
-  func prefix(_ value: JSONValue, _ path: JSONPath, masked: Bool = true) -> IPPrefix? {
+  package func prefix(_ value: JSONValue, _ path: JSONPath, masked: Bool = true) -> IPPrefix? {
     guard let text = string(value, path) else { return nil }
     guard let parsed = InterfaceAddress(text) else {
       findings.error(path, value, "is not a network", fix: Self.networkFix(text))
@@ -189,7 +189,7 @@ final class FieldReader {
     return "write an address and a length, such as 10.0.0.0/8 or fd00::/8"
   }
 
-  func address(_ name: String) -> IPAddress? {
+  package func address(_ name: String) -> IPAddress? {
     guard let value = value(name), let text = string(value, path(name)) else { return nil }
     if let address = IPAddress(text) { return address }
     findings.error(path(name), value, "is not an IP address")
@@ -198,7 +198,7 @@ final class FieldReader {
 
   /// The text of a selector. A bad one is a fault where it decides about a single rule; elsewhere it stays as text for whoever reads the
   /// object, since "cannot be read" has its own meaning there.
-  func selector(_ name: String, mayBeGlobal: Bool = true, isFault: Bool = false) -> String? {
+  package func selector(_ name: String, mayBeGlobal: Bool = true, isFault: Bool = false) -> String? {
     guard let value = value(name), let text = string(value, path(name)) else { return nil }
     do throws(SelectorError) {
       let selector = try Selector(parsing: text)
@@ -214,7 +214,7 @@ final class FieldReader {
   }
 
   /// An AS number: a number, or its text, plain or in two parts (RFC 5396).
-  func asNumber(_ name: String) -> UInt32? {
+  package func asNumber(_ name: String) -> UInt32? {
     guard let value = value(name) else { return nil }
     if let number = value.integer.flatMap({ UInt32(exactly: $0) }) { return number }
     if let text = value.string {

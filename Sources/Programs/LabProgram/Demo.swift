@@ -1,16 +1,10 @@
 /// The demo: a datacenter from nothing to packets, a policy changed and a host's processes killed under traffic, and everything gone again.
-import Resources
-
-/// Where the demo reads what is stored, to ask the oracle about it. Given by the command, which knows the datastores.
-public typealias ResourceReader = () throws -> [Resource]
 
 public struct Demo {
   let lab: Lab
-  let readResources: ResourceReader
+  /// Every workload and service of the lab.
+  let check: TrafficCheck
   var narrator: Narrator { lab.narrator }
-  static let tcpPorts: [UInt16] = [80, 5432]
-  static let udpPorts: [UInt16] = [53]
-  public static let services: [Service] = [.icmp, .tcp(80), .tcp(5432), .udp(53)]
 
   public struct Result: Sendable {
     public var cells = 0
@@ -20,9 +14,9 @@ public struct Demo {
     public var isGood: Bool { wrong == 0 && lost == 0 && problems.isEmpty }
   }
 
-  public init(lab: Lab, readResources: @escaping ResourceReader) {
+  public init(lab: Lab) throws {
     self.lab = lab
-    self.readResources = readResources
+    check = try TrafficCheck(lab: lab)
   }
 
   /// Runs the scenario of one arrangement after the other. The lab must not stand yet; it stands afterwards.
@@ -31,7 +25,7 @@ public struct Demo {
     narrator.heading("A datacenter: a rack router, \(lab.topology.hosts.count) hosts, \(lab.topology.workloads.count) workloads")
     try lab.up()
     let traffic = try narrator.step("echo servers in every workload") {
-      try Traffic(stations: lab.stations(), tcpPorts: Self.tcpPorts, udpPorts: Self.udpPorts)
+      try check.open()
     }
     defer { traffic.close() }
     try narrator.step("margay apply: policies") { try lab.apply(DemoDocuments.policies, as: "policies.yaml") }

@@ -7,7 +7,8 @@ public enum LabReport {
   public typealias Documents = [(host: String, document: JSONValue?)]
 
   public static func documents(_ lab: Lab, _ daemon: String) -> Documents {
-    lab.topology.hosts.map { ($0.name, lab.status(of: $0, daemon)) }
+    let routers = daemon == "bgp" ? lab.topology.routers.filter { $0.program == .margay }.map(\.name) : []
+    return (lab.topology.hosts.map(\.name) + routers).map { ($0, lab.status(of: $0, daemon)) }
   }
 
   public static func sessions(_ hosts: Documents) -> TextTable {

@@ -10,7 +10,7 @@ public enum Preflight {
     public var description: String { "\(what)\n  \(remedy)" }
   }
 
-  public static func check() throws {
+  public static func check(_ topology: Topology = .datacenter) throws {
     guard geteuid() == 0 else {
       throw Problem(what: "a lab makes network namespaces, which needs root", remedy: "run the same command as root")
     }
@@ -30,8 +30,15 @@ public enum Preflight {
         what: "this kernel has no nfnetlink (\(error))", remedy: "load nf_tables (modprobe nf_tables) or use a kernel with CONFIG_NF_TABLES"
       )
     }
-    for (program, package) in [("bird", "bird2"), ("birdc", "bird2")] where find(program) == nil {
-      throw Problem(what: "\(program), the rack router of the lab, is not installed", remedy: "apt-get install \(package)")
+    var needed: [(program: String, use: String, package: String)] = []
+    if topology.routers.contains(where: { $0.program == .bird }) {
+      needed += [("bird", "the routers of the lab", "bird2"), ("birdc", "the routers of the lab", "bird2")]
+    }
+    if topology.datastore == .etcd {
+      needed += [("etcd", "the datastore of the lab", "etcd-server"), ("etcdctl", "which asks the lab's etcd how it is", "etcd-client")]
+    }
+    for (program, use, package) in needed where find(program) == nil {
+      throw Problem(what: "\(program), \(use), is not installed", remedy: "apt-get install \(package)")
     }
   }
 

@@ -75,6 +75,14 @@ public struct StreamReport: Sendable {
   }
 }
 
+/// What a stream that goes on has seen up to now.
+public struct StreamProgress: Sendable {
+  public let probe: Probe
+  public let sent: Int
+  public let lost: Int
+  public let failure: String?
+}
+
 /// The facade: callable from any thread; the work happens on the loop's own.
 public final class Traffic: Sendable {
   private let mailbox: EventLoop.Mailbox
@@ -140,6 +148,13 @@ public final class Traffic: Sendable {
       }
     }
     done.wait()
+    return result.withLock { $0 }
+  }
+
+  /// How each stream does so far; a request counts as lost when it has been without answer for a second.
+  public func progress() -> [StreamProgress] {
+    let result = Mutex<[StreamProgress]>([])
+    wait { [engine] in result.withLock { $0 = engine.progress() } }
     return result.withLock { $0 }
   }
 

@@ -158,6 +158,9 @@ final class TrafficEngine: @unchecked Sendable {
     var report: StreamReport
     let client: Client
     var timer: EventLoop.TimerHandle?
+    /// Requests before this one have had their second; so many of them were lost.
+    var judged = 0
+    var lost = 0
     init(_ client: Client) {
       self.client = client
       report = StreamReport(probe: client.probe)
@@ -198,6 +201,17 @@ final class TrafficEngine: @unchecked Sendable {
       let reports = streams.map(\.report)
       streams = []
       done(reports)
+    }
+  }
+
+  func progress() -> [StreamProgress] {
+    let now = MonotonicInstant.now
+    return streams.map { stream in
+      while stream.judged < stream.report.sent, now - stream.report.sentAt[stream.judged] >= .seconds(1) {
+        if stream.report.answeredAt[stream.judged] == nil { stream.lost += 1 }
+        stream.judged += 1
+      }
+      return StreamProgress(probe: stream.report.probe, sent: stream.report.sent, lost: stream.lost, failure: stream.report.failure)
     }
   }
 

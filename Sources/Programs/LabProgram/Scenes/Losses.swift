@@ -1,12 +1,13 @@
 /// What streams lost while something was done to the lab.
+import PolicyOracle
 import Sockets
 import Tables
 
 extension Demo {
   /// Every allowed pair with an end on one of `hosts`, in the order of their names.
   func allowedProbes(touching hosts: Set<String>) throws -> [Probe] {
-    try expectations().filter { probe, expectation in
-      expectation.isAllowed && [probe.from, probe.to].contains { lab.attached[$0].map { hosts.contains($0.host) } ?? false }
+    try expectations().filter { probe, verdict in
+      verdict.isAllowed && [probe.from, probe.to].contains { lab.attached[$0].map { hosts.contains($0.host) } ?? false }
     }.keys.sorted { "\($0)" < "\($1)" }
   }
 
