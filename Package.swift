@@ -60,6 +60,7 @@ let package = Package(
     module("Formats", "NetlinkMessages", ["Octets", "Addresses"]),
     module("Formats", "Rulesets", ["Octets", "Addresses", "NetlinkMessages"]),
     module("Formats", "CNIMessages", ["JSON", "Addresses"]),
+    module("Formats", "EtcdMessages", ["Octets"]),
 
     // Reasoning: pure decisions; no clock, no socket, no task.
     module("Reasoning", "Calculation", ["Addresses", "Names", "Deltas", "Selectors", "Resources", "HostPlans"]),
@@ -81,9 +82,11 @@ let package = Package(
     module("Edges", "DatastoreMemory", ["Datastore"]),
     module("Edges", "DatastoreSQLite", ["Datastore", "Sockets", .product(name: "GRDB", package: "GRDB.swift")]),
     module("Edges", "DatastoreEtcd", [
-      "Datastore", "Octets", "Sockets", "JSON", log, .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+      "Datastore", "EtcdMessages", "Octets", "Sockets", .product(name: "NIOCore", package: "swift-nio"),
+      .product(name: "NIOPosix", package: "swift-nio"), .product(name: "NIOHPACK", package: "swift-nio-http2"),
       .product(name: "NIOHTTP2", package: "swift-nio-http2"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
     ]),
+    module("Edges", "Datastores", ["Datastore", "DatastoreSQLite", "DatastoreEtcd"]),
     module("Edges", "HealthServer", ["JSON", "Sockets", "Addresses", log, .product(name: "Hummingbird", package: "hummingbird")]),
     module("Edges", "AddressAssignment", ["AddressPlans", "Datastore", "JSON", "Resources", "Addresses", "Names", log]),
 
@@ -110,7 +113,7 @@ let package = Package(
     .executableTarget(
       name: "margay",
       dependencies: [
-        "FelixProgram", "BGPProgram", "NodeProgram", "LabProgram", "Datastore", "DatastoreMemory", "DatastoreSQLite", "DatastoreEtcd", "HealthServer",
+        "FelixProgram", "BGPProgram", "NodeProgram", "LabProgram", "Datastore", "DatastoreMemory", "Datastores", "HealthServer",
         "Documents", "JSON", "Resources", "Selectors", "AddressAssignment", "Addresses", "Names", "Sockets", "NetlinkEdge", "Tables", log, arguments,
       ],
       path: "Sources/Commands/margay", swiftSettings: strict),
@@ -123,6 +126,7 @@ let package = Package(
     // Testing: libraries for tests.
     module("../Testing", "KernelSandbox", ["CLinux", "Sockets", "NetlinkEdge"]),
     module("../Testing", "DatastoreContract", ["Datastore"]),
+    module("../Testing", "EtcdServer", ["CLinux", "Sockets", "DatastoreEtcd"]),
     module("../Testing", "RandomClusters", ["Resources", "Addresses"]),
     .executableTarget(name: "datastore-probe", dependencies: ["Datastore", "DatastoreSQLite", "Sockets"], path: "Testing/datastore-probe"),
 
@@ -138,6 +142,11 @@ let package = Package(
     tests("Ruleset", ["Rulesets", "RulesetDriver", "NetlinkEdge", "NetlinkMessages", "Addresses", "KernelSandbox"]),
     tests("Datastore", [
       "Datastore", "DatastoreMemory", "DatastoreSQLite", "DatastoreContract", "datastore-probe", "Documents", "JSON", "Resources", "Sockets",
+    ]),
+    tests("EtcdMessages", ["EtcdMessages", "Octets"]),
+    tests("DatastoreEtcd", [
+      "Datastore", "DatastoreEtcd", "Datastores", "DatastoreContract", "EtcdServer", "EtcdMessages", "Octets", "Documents", "JSON",
+      "Resources", "Sockets", "Addresses",
     ]),
     tests("AddressPlans", [
       "AddressPlans", "AddressAssignment", "Datastore", "DatastoreMemory", "DatastoreSQLite", "Resources", "Sockets", "Names", "JSON", "Addresses",

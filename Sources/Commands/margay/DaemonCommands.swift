@@ -3,6 +3,7 @@ import Addresses
 import ArgumentParser
 import BGPProgram
 import Datastore
+import Datastores
 import FelixProgram
 import Glibc
 import JSON
@@ -56,11 +57,13 @@ struct NodeCommand: ParsableCommand {
       }
       let startup = NodeStartup(
         name: daemon.nodeName, ipv4: try address(ipv4, .v4, "--ipv4"), ipv6: try address(ipv6, .v6, "--ipv6"), asNumber: asNumber)
+      let log = Logger(label: "node")
       let datastore = try store.open()
-      _ = try await startup.run(datastore)
+      try await DatastoreWait(log: log).run(datastore) { _ = try await startup.run(datastore) }
       await datastore.close()
+      // The name holds no secret; what is secret comes to the children by the environment.
       let common = [
-        "--name", daemon.nodeName, "--datastore", store.text ?? "", "--run-dir", daemon.runDir, "--state-dir", daemon.stateDir,
+        "--name", daemon.nodeName, "--datastore", try store.choice().name, "--run-dir", daemon.runDir, "--state-dir", daemon.stateDir,
         "--log-level", daemon.logLevel,
       ]
       let supervisor = try Supervisor(
@@ -68,7 +71,7 @@ struct NodeCommand: ParsableCommand {
         children: [
           SupervisedChild(name: "felix", arguments: ["felix"] + common), SupervisedChild(name: "bgp", arguments: ["bgp"] + common),
         ],
-        runDirectory: daemon.runDir, log: Logger(label: "node"))
+        runDirectory: daemon.runDir, log: log)
       try supervisor.run()
     }
   }

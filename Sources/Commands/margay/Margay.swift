@@ -1,7 +1,7 @@
 /// The command: every daemon's role and every question an operator may ask.
 import ArgumentParser
 import Datastore
-import DatastoreSQLite
+import Datastores
 import Glibc
 import Logging
 import Sockets
@@ -34,22 +34,24 @@ struct DatastoreOptions: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "The datastore: sqlite:PATH. Without it, the environment variable MARGAY_DATASTORE says.", valueName: "datastore"))
+      "The datastore: sqlite:PATH, etcd://HOST:PORT[,HOST:PORT…], or etcds:// for TLS. Without it, MARGAY_DATASTORE says, or Calico's ETCD_ENDPOINTS.",
+      valueName: "datastore"))
   var datastore: String?
 
-  var text: String? { datastore ?? environment("MARGAY_DATASTORE") }
+  func choice() throws -> DatastoreChoice {
+    do throws(DatastoreChoice.Problem) {
+      return try DatastoreChoice.ofProcess(option: datastore)
+    } catch {
+      throw CommandProblem(error.description)
+    }
+  }
 
   func open() throws -> any Datastore {
-    guard let text, !text.isEmpty else {
-      throw CommandProblem("no datastore is named; say --datastore sqlite:PATH or set MARGAY_DATASTORE")
-    }
-    guard text.hasPrefix("sqlite:"), text.count > 7 else {
-      throw CommandProblem("\"\(text)\" is no datastore that Margay knows; write sqlite:PATH")
-    }
+    let choice = try choice()
     do throws(DatastoreError) {
-      return try SQLiteDatastore(path: String(text.dropFirst(7)))
+      return try choice.open()
     } catch {
-      throw CommandProblem("\(text): \(error)")
+      throw CommandProblem("\(choice.name): \(error)")
     }
   }
 }

@@ -74,6 +74,8 @@ public enum DatastoreError: Error, Hashable, Sendable, CustomStringConvertible {
   /// The revision asked for is no longer kept: list again.
   case compacted
   case leaseNotFound
+  /// The store does not do what was asked: no permission, wrong password, too large. Trying again does not help.
+  case refused(String)
   /// The store holds something that cannot be what it should be (schema of a newer version, foreign machine, damaged file).
   case unusable(String)
   public var description: String {
@@ -81,6 +83,7 @@ public enum DatastoreError: Error, Hashable, Sendable, CustomStringConvertible {
     case .unavailable(let why): "the datastore is not available: \(why)"
     case .compacted: "the revision asked for is no longer kept"
     case .leaseNotFound: "the lease has ended"
+    case .refused(let why): "the datastore refuses: \(why)"
     case .unusable(let why): "the datastore cannot be used: \(why)"
     }
   }
