@@ -5,7 +5,7 @@ MARGAY := $(BUILD)/margay
 LAB ?= demo
 export SWIFT_BACKTRACE ?= enable=no
 
-.PHONY: help build demo down test unit e2e-short goldens clean
+.PHONY: help build demo down test unit e2e-short fuzz goldens clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -33,6 +33,10 @@ unit: ## only the Swift tests; FILTER=BGP selects
 e2e-short: ## the short end-to-end set beyond `make test`
 	@scripts/prepare test
 	@scripts/e2e-short
+
+fuzz: ## every decoder against hostile octets; TIME=seconds for each, TARGET=json for one
+	@scripts/prepare build
+	@scripts/fuzz $(or $(TIME),60) $(TARGET)
 
 goldens: ## rewrite expected outputs, for review as a diff
 	@UPDATE_GOLDENS=1 swift test --no-parallel

@@ -30,6 +30,8 @@ let package = Package(
   products: [
     .executable(name: "margay", targets: ["margay"]),
     .executable(name: "margay-cni", targets: ["margay-cni"]),
+    // For the packages beside this one: Fuzz.
+    .library(name: "FuzzTargets", targets: ["FuzzTargets"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
@@ -128,9 +130,14 @@ let package = Package(
     module("../Testing", "DatastoreContract", ["Datastore"]),
     module("../Testing", "EtcdServer", ["CLinux", "Sockets", "DatastoreEtcd"]),
     module("../Testing", "RandomClusters", ["Resources", "Addresses"]),
+    module("../Testing", "FuzzTargets", [
+      "JSON", "Documents", "Selectors", "Resources", "Names", "Addresses", "Octets", "AddressPlans", "AddressAssignment", "Datastore",
+      "BGPMessages", "BGPSessions", "BGPRoutes", "NetlinkMessages", "Rulesets", "CNIMessages",
+    ]),
     .executableTarget(name: "datastore-probe", dependencies: ["Datastore", "DatastoreSQLite", "Sockets"], path: "Testing/datastore-probe"),
 
     tests("Addresses", ["Octets", "Addresses"]),
+    tests("FuzzTargets", ["FuzzTargets"]),
     tests("Selectors", ["Selectors", "Names"]),
     tests("Documents", ["JSON", "Documents", "Resources", "Addresses"]),
     tests("Calculation", ["Calculation", "HostPlans", "Deltas", "Resources", "Selectors", "Names", "Addresses", "RandomClusters"]),

@@ -66,7 +66,9 @@ struct HandleRecord {
   func operation(_ cidr: IPPrefix, _ change: (Int64) -> Int64) -> DatastoreOperation? {
     var document = document
     if document["block"]?.object == nil { document["block"] = .object(JSONObject()) }
-    let count = max(change(document["block"]?[cidr.description]?.integer ?? 0), 0)
+    // Whatever number stands there: a block has at most 65,536 addresses to count.
+    let before = min(max(document["block"]?[cidr.description]?.integer ?? 0, 0), 65536)
+    let count = max(change(before), 0)
     document["block"]?[cidr.description] = count == 0 ? nil : .integer(count)
     if document["block"]?.object?.isEmpty == true { return stored == nil ? nil : .delete(key) }
     return .put(key, document.bytes)

@@ -15,8 +15,10 @@ extension ResourceKey {
   /// Nil for other keys, among them kinds that are not known here.
   public init?(path: String) {
     guard path.utf8.starts(with: Self.root.utf8) else { return nil }
-    let parts = path.dropFirst(Self.root.count).split(separator: "/", omittingEmptySubsequences: false)
-    guard let plural = parts.first, let kind = Self.kindsByPlural[String(plural)], parts.count == (kind.isNamespaced ? 3 : 2)
+    // By octets: a slash and a combining mark behind it are one character.
+    let parts = path.utf8.dropFirst(Self.root.utf8.count).split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+      .map { String(Substring($0)) }
+    guard let plural = parts.first, let kind = Self.kindsByPlural[plural], parts.count == (kind.isNamespaced ? 3 : 2)
     else { return nil }
     self.init(kind, namespace: kind.isNamespaced ? KeyPart.unescape(parts[1]) : nil, name: KeyPart.unescape(parts[parts.count - 1]))
   }

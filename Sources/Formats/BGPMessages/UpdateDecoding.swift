@@ -22,6 +22,11 @@ struct UpdateDecoder {
   var as4Aggregator: Aggregator?
   var aggregatorIsTransition = false
   private var isWithdrawn = false
+  /// Destinations of a family that we do not take: none of our business, but not missing either.
+  private var offersForeign = false
+  /// Repeated attributes; a message has room for thousands, and each remark becomes a line of a log.
+  private var repetitions = 0
+  private static let repetitionsTold = 8
   private var unreach: (family: AddressFamily, destinations: [NLRI])?
   private var reach: (family: AddressFamily, nextHop: NextHop?, destinations: [NLRI])?
 
@@ -61,7 +66,7 @@ struct UpdateDecoder {
     let offersMultiprotocol = reach.map { !$0.destinations.isEmpty } ?? false
     if !reachable.isEmpty || offersMultiprotocol {
       checkMandatory(needsNextHop: !reachable.isEmpty)
-    } else if isWithdrawn {
+    } else if isWithdrawn, !offersForeign {
       // RFC 7606, section 5.2: the fault may have swallowed the destinations, and then nothing can be withdrawn.
       throw MessageFailure(.malformedAttributeList, "an UPDATE without destinations: " + (update.remarks.last?.reason ?? ""))
     }
@@ -157,7 +162,8 @@ struct UpdateDecoder {
         if code == AttributeCode.mpReach || code == AttributeCode.mpUnreach {
           throw MessageFailure(.malformedAttributeList, "\(AttributeCode.name(code)) stands twice")
         }
-        discard(code, "it stands twice; the first counts")
+        repetitions += 1
+        if repetitions <= Self.repetitionsTold { discard(code, "it stands twice; the first counts") }
         continue
       }
       if !flagsAreRight(code, flags) {
@@ -215,9 +221,12 @@ struct UpdateDecoder {
     func attribute() -> [UInt8] { octets.copy(start..<value.upperBound) }
     guard value.count >= 5 else { return try multiprotocolFault(nil, attribute(), "MP_REACH_NLRI is too short") }
     let family = AddressFamily(afi: octets.u16(at: value.lowerBound), safi: octets[value.lowerBound + 2])
-    guard options.families.contains(family), let unicast = family.unicast else { return }
     let hopStart = value.lowerBound + 4
     let hopCount = Int(octets[value.lowerBound + 3])
+    guard options.families.contains(family), let unicast = family.unicast else {
+      offersForeign = value.upperBound - hopStart > hopCount + 1
+      return
+    }
     guard value.upperBound - hopStart >= hopCount + 1 else {
       return try multiprotocolFault(family, attribute(), "the next hop in MP_REACH_NLRI is longer than the attribute")
     }

@@ -25,6 +25,9 @@ public struct EncodedAttributes: Hashable, Sendable {
   let reachHead: [UInt8]
   /// All attributes but MP_REACH_NLRI.
   let octets: [UInt8]
+  /// False if an attribute has more octets than its header can tell: an AS_PATH of an extended message (RFC 8654) doubles where numbers of
+  /// two octets become four. Such a route cannot be told to anybody in this form.
+  let isTellable: Bool
 
   /// LOCAL_PREF and the reflector's attributes are written if they are set: what an external peer may not see is for the sender to clear.
   public init(_ attributes: PathAttributes, family: AddressFamily, options: EncodeOptions) {
@@ -36,7 +39,7 @@ public struct EncodedAttributes: Hashable, Sendable {
     var reachHead: [UInt8] = []
     // IPv4 with an IPv4 next hop uses the fields of RFC 4271; everything else is multiprotocol.
     if case .v4 = attributes.nextHop, family == .ipv4Unicast {} else { reachHead = Self.reachHead(family, attributes.nextHop) }
-    attributes.encode(into: &octets, fourOctetAS: options.fourOctetAS, includesNextHop: reachHead.isEmpty)
+    isTellable = attributes.encode(into: &octets, fourOctetAS: options.fourOctetAS, includesNextHop: reachHead.isEmpty)
     self.octets = octets
     self.reachHead = reachHead
   }
@@ -67,8 +70,9 @@ public struct EncodedAttributes: Hashable, Sendable {
 }
 
 extension PathAttributes {
-  /// Attributes in ascending order of their codes (RFC 4271, appendix F.3).
-  func encode(into octets: inout [UInt8], fourOctetAS: Bool, includesNextHop: Bool) {
+  /// Attributes in ascending order of their codes (RFC 4271, appendix F.3). False if one is longer than its header can tell.
+  func encode(into octets: inout [UInt8], fourOctetAS: Bool, includesNextHop: Bool) -> Bool {
+    var isTellable = true
     typealias Flag = AttributeFlag
     let transitive = Flag.transitive
     let optional = Flag.optional
@@ -76,11 +80,11 @@ extension PathAttributes {
       Flag.optional | Flag.transitive | (partial.contains(kind) ? Flag.partial : 0)
     }
     func header(_ flags: UInt8, _ code: UInt8, _ count: Int) {
-      precondition(count <= 0xffff, "an attribute has at most 65535 octets")
+      if count > 0xffff { isTellable = false }
       if count > 255 {
         octets.append(flags | Flag.extendedLength)
         octets.append(code)
-        octets.append16(UInt16(count))
+        octets.append16(UInt16(truncatingIfNeeded: count))
       } else {
         octets.append(flags)
         octets.append(code)
@@ -166,6 +170,7 @@ extension PathAttributes {
       header(optional | transitive | Flag.partial, last.code, last.octets.count)
       octets += last.octets
     }
+    return isTellable
   }
 }
 
@@ -181,7 +186,7 @@ public enum UpdateEncoder {
     // Header, two lengths, attributes; MP_REACH_NLRI with a header of four octets, since it may be long.
     let overhead = MessageLength.header + 4 + attributes.octets.count + (isClassic ? 0 : 4 + attributes.reachHead.count)
     let largest = 1 + (attributes.family.unicast == .v4 ? 4 : 16) + (addPath ? 4 : 0)
-    guard overhead + largest <= limit else { return false }
+    guard attributes.isTellable, overhead + largest <= limit else { return false }
     var index = 0
     while index < destinations.count {
       let (end, size) = fitting(destinations, from: index, room: limit - overhead, addPath: addPath)

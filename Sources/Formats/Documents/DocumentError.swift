@@ -57,6 +57,8 @@ public struct DocumentErrors: Error, Hashable, Sendable, CustomStringConvertible
 
 /// The known word that a mistyped one probably meant.
 package func nearest(_ word: String, among known: some Sequence<String>) -> String? {
+  // Too far from every known word, and too long to compare: the cost grows with the length.
+  if word.utf8.count > 128 { return nil }
   let lower = word.lowercased()
   var best: (word: String, distance: Int)?
   for candidate in known {

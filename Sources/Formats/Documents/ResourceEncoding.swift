@@ -20,37 +20,65 @@ extension ResourceCodec {
   private static func merge(_ new: JSONValue, onto old: JSONValue, readAs before: JSONValue) -> JSONValue {
     if new == before { return old }
     switch (new, old, before) {
-    case (.object(let new), .object(let old), .object(let before)):
-      var result = old
-      for member in before.members where new[member.name] == nil { result[member.name] = nil }
-      for member in new.members where member.name != faultMark {
-        if let oldValue = old[member.name], let beforeValue = before[member.name] {
-          result[member.name] = merge(member.value, onto: oldValue, readAs: beforeValue)
-        } else if let oldValue = old[member.name], oldValue.object != nil, member.value.object != nil {
-          result[member.name] = merge(member.value, onto: oldValue, readAs: .object(JSONObject()))
-        } else {
-          result[member.name] = strip(member.value)
-        }
-      }
-      return .object(result)
+    case (.object(let new), .object(let old), .object(let before)): return .object(merge(new, onto: old, readAs: before))
     case (.array(let new), .array(let old), .array(let before)) where old.count == before.count:
-      var free = Set(before.indices)
-      return .array(
-        new.enumerated().map { index, element in
-          // The same element may have moved; only one that is equal, or in the same place of a list as long as before, inherits.
-          if let match = free.contains(index) && before[index] == element ? index : free.sorted().first(where: { before[$0] == element }) {
-            free.remove(match)
-            return old[match]
-          }
-          if new.count == before.count, element.object != nil, old[index].object != nil, !before.contains(element),
-            !new.contains(before[index])
-          {
-            free.remove(index)
-            return merge(element, onto: old[index], readAs: before[index])
-          }
-          return strip(element)
-        })
+      return .array(merge(new, onto: old, readAs: before))
     default: return strip(new)
+    }
+  }
+
+  // Sets of networks have many thousands of elements and label maps may be as large as the datastore takes: both merges are linear.
+
+  private static func merge(_ new: JSONObject, onto old: JSONObject, readAs before: JSONObject) -> JSONObject {
+    func byName(_ object: JSONObject) -> [String: JSONValue] {
+      Dictionary(object.members.map { ($0.name, $0.value) }, uniquingKeysWith: { first, _ in first })
+    }
+    let (newValues, oldValues, beforeValues) = (byName(new), byName(old), byName(before))
+    var members: [JSONObject.Member] = []
+    for member in old.members {
+      let beforeValue = beforeValues[member.name]
+      guard let value = newValues[member.name], member.name != faultMark else {
+        if beforeValue == nil { members.append(member) }
+        continue
+      }
+      if let beforeValue {
+        members.append(JSONObject.Member(member.name, merge(value, onto: member.value, readAs: beforeValue)))
+      } else if member.value.object != nil, value.object != nil {
+        members.append(JSONObject.Member(member.name, merge(value, onto: member.value, readAs: .object(JSONObject()))))
+      } else {
+        members.append(JSONObject.Member(member.name, strip(value)))
+      }
+    }
+    for member in new.members where member.name != faultMark && oldValues[member.name] == nil {
+      members.append(JSONObject.Member(member.name, strip(member.value)))
+    }
+    return JSONObject(members)
+  }
+
+  private static func merge(_ new: [JSONValue], onto old: [JSONValue], readAs before: [JSONValue]) -> [JSONValue] {
+    var isFree = [Bool](repeating: true, count: before.count)
+    // Where each value stood; the places are used up from the first on.
+    var places: [JSONValue: ArraySlice<Int>] = [:]
+    for (index, value) in before.enumerated() { places[value, default: []].append(index) }
+    let present = Set(new)
+    return new.enumerated().map { index, element in
+      // The same element may have moved; only one that is equal, or in the same place of a list as long as before, inherits.
+      var match = index < before.count && isFree[index] && before[index] == element ? index : nil
+      if match == nil {
+        while let place = places[element]?.first, !isFree[place] { places[element]!.removeFirst() }
+        match = places[element]?.first
+      }
+      if let match {
+        isFree[match] = false
+        return old[match]
+      }
+      if new.count == before.count, element.object != nil, old[index].object != nil, places[element] == nil,
+        !present.contains(before[index])
+      {
+        isFree[index] = false
+        return merge(element, onto: old[index], readAs: before[index])
+      }
+      return strip(element)
     }
   }
 

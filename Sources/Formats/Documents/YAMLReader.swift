@@ -119,6 +119,11 @@ private struct YAMLConversion {
     }
     // What the mapping says itself wins over what it merges, and earlier merges over later ones.
     for other in merged {
+      // Merging costs what the merged mapping holds, so it counts as that many nodes; an empty one as one.
+      nodes += 1
+      if nodes > YAMLReader.nodesMax {
+        throw fail("the document has more than \(YAMLReader.nodesMax) nodes once its aliases are expanded", .mapping(other), path)
+      }
       if depth > JSONValue.depthMax { throw fail("merge keys are nested deeper than \(JSONValue.depthMax) levels", .mapping(other), path) }
       for member in try object(other, path, depth + 1).members where names.insert(member.name).inserted { members.append(member) }
     }

@@ -115,7 +115,10 @@ public struct KernelRoute: Hashable, Sendable, CustomStringConvertible {
     self.type = type
     self.metric = metric == 0 && destination.family == .v6 ? Self.ipv6MetricDefault : metric
     self.preferredSource = preferredSource
-    self.nextHops = type.isForwarding ? (nextHops.count > 1 ? nextHops.sorted() : nextHops) : []
+    var hops = type.isForwarding ? nextHops : []
+    // Weights compare next hops, so the weight of an only one says nothing.
+    if hops.count == 1 { hops[0].weight = 1 } else { hops.sort() }
+    self.nextHops = hops
     if destination.family == .v6 {
       self.scope = .universe
     } else {

@@ -25,7 +25,7 @@ public struct AllocationBlock: Hashable, Sendable {
   /// Free ordinals; taken from the head, returned to the tail, so that an address rests as long as possible.
   public private(set) var unallocated: [Int]
   public private(set) var attributes: [Attribute]
-  /// Grows with every write.
+  /// Grows with every write. It wraps: what stands in the datastore may be any number, and must not stop us.
   public private(set) var sequenceNumber: UInt64
   public private(set) var sequenceNumberForAllocation: [Int: UInt64]
   /// The document it was read from: unknown members are written back.
@@ -87,7 +87,7 @@ public struct AllocationBlock: Hashable, Sendable {
     var taken: [Int] = []
     for ordinal in unallocated where taken.count < count && !isReserved(address(ordinal)) { taken.append(ordinal) }
     for ordinal in taken { take(ordinal, attribute) }
-    if !taken.isEmpty { sequenceNumber += 1 }
+    if !taken.isEmpty { sequenceNumber &+= 1 }
     return taken.map(address)
   }
 
@@ -96,7 +96,7 @@ public struct AllocationBlock: Hashable, Sendable {
     guard let ordinal = ordinal(of: address) else { throw .notInBlock(address) }
     if let index = allocations[ordinal] { throw .taken(address, by: attributes[index].handleID) }
     take(ordinal, attribute)
-    sequenceNumber += 1
+    sequenceNumber &+= 1
   }
 
   private mutating func take(_ ordinal: Int, _ attribute: Attribute) {
@@ -120,7 +120,7 @@ public struct AllocationBlock: Hashable, Sendable {
     }
     guard !freed.isEmpty else { return [] }
     dropUnusedAttributes()
-    sequenceNumber += 1
+    sequenceNumber &+= 1
     return freed
   }
 
@@ -205,11 +205,12 @@ public struct AllocationBlock: Hashable, Sendable {
     value["unallocated"] = .array(unallocated.map { .integer(Int64($0)) })
     value["attributes"] = .array(
       attributes.map { attribute in
-        var entry = JSONValue.object(JSONObject())
-        entry["handle_id"] = attribute.handleID.map { .string($0) } ?? .null
-        entry["secondary"] = .object(JSONObject(attribute.secondary.sorted { $0.key < $1.key }.map { .init($0.key, .string($0.value)) }))
-        for member in attribute.others.members { entry[member.name] = member.value }
-        return entry
+        let secondary = attribute.secondary.sorted { $0.key < $1.key }.map { JSONObject.Member($0.key, .string($0.value)) }
+        let known = [
+          JSONObject.Member("handle_id", attribute.handleID.map { .string($0) } ?? .null),
+          JSONObject.Member("secondary", .object(JSONObject(secondary))),
+        ]
+        return .object(JSONObject(known + attribute.others.members))
       })
     value["sequenceNumber"] = number(sequenceNumber)
     value["sequenceNumberForAllocation"] = .object(

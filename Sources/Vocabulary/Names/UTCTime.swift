@@ -80,7 +80,10 @@ public struct UTCTime: Hashable, Comparable, Sendable, CustomStringConvertible {
       else { return nil }
       offset = (hours * 60 + minutes) * (bytes[index] == UInt8(ascii: "+") ? 60 : -60)
     }
-    self.init(unixSeconds: day * 86400 + hour * 3600 + minute * 60 + second - offset, nanoseconds: fraction)
+    let unixSeconds = day * 86400 + hour * 3600 + minute * 60 + second - offset
+    // An offset may lead out of the four digits that a year has.
+    guard (-62_167_219_200...253_402_300_799).contains(unixSeconds) else { return nil }
+    self.init(unixSeconds: unixSeconds, nanoseconds: fraction)
   }
 
   // Years begin in March here, so that the leap day is the last day of a year and months need no table.

@@ -50,6 +50,9 @@ public struct WorkloadEndpointName: Hashable, Sendable, CustomStringConvertible 
       throw Fault(description: "\"\(name)\" has \(fields.count) fields instead of node, orchestrator, workload and endpoint")
     }
     try self.init(node: fields[0], orchestrator: fields[1], workload: fields[2], endpoint: fields[3])
+    guard workload == fields[2] else {
+      throw Fault(description: "\"\(name)\" names the workload \"\(fields[2])\"; for libnetwork the third field is always libnetwork")
+    }
   }
 
   private static func check(_ field: String, _ word: String) throws(Fault) {

@@ -21,12 +21,13 @@ public struct LabelRestriction: Hashable, Sendable {
     if let theirs = other.values { result.values = values.map { $0.filter(Set(theirs).contains) } ?? theirs }
     return result
   }
-  /// Nil if nothing is left to say.
-  func or(_ other: LabelRestriction) -> LabelRestriction? {
+  /// What all of them have in common; nil if nothing is left to say. All at once: selectors may have many thousands of alternatives.
+  static func common(_ alternatives: [LabelRestriction]) -> LabelRestriction? {
     var result = LabelRestriction(
-      mustBePresent: mustBePresent && other.mustBePresent, mustBeAbsent: mustBeAbsent && other.mustBeAbsent)
-    if let ours = values, let theirs = other.values {
-      result.values = Set(ours + theirs).sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+      mustBePresent: alternatives.allSatisfy(\.mustBePresent), mustBeAbsent: alternatives.allSatisfy(\.mustBeAbsent))
+    let values = alternatives.compactMap(\.values)
+    if values.count == alternatives.count {
+      result.values = Set(values.joined()).sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
     }
     return result == LabelRestriction() ? nil : result
   }
@@ -54,12 +55,9 @@ extension Selector.Node {
         result.merge(operand.restrictions(negated: negated)) { $0.and($1) }
       }
     case (.or(let operands), false), (.and(let operands), true):
-      operands.dropFirst().reduce(operands[0].restrictions(negated: negated)) { result, operand in
-        let other = operand.restrictions(negated: negated)
-        return result.reduce(into: [:]) { kept, entry in
-          if let restriction = other[entry.key], let both = entry.value.or(restriction) { kept[entry.key] = both }
-        }
-      }
+      operands.reduce(into: [String: [LabelRestriction]]()) { found, operand in
+        for (name, restriction) in operand.restrictions(negated: negated) { found[name, default: []].append(restriction) }
+      }.compactMapValues { $0.count == operands.count ? LabelRestriction.common($0) : nil }
     case (.all, _), (.global, _), (.equal, true), (.notEqual, false), (.isIn, true), (.notIn, false), (.contains, true), (.starts, true),
       (.ends, true):
       [:]

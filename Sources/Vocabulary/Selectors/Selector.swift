@@ -46,8 +46,10 @@ public struct Selector: Hashable, Sendable, CustomStringConvertible {
   /// True if `global()` occurs anywhere.
   public var mentionsGlobal: Bool { root.mentionsGlobal }
 
-  /// Equal if they select by the same canonical text.
-  public static func == (a: Self, b: Self) -> Bool { a.canonical == b.canonical }
+  /// Equal if they select by the same canonical text, octet for octet like the identifier: to Swift, two spellings of "é" are one string.
+  public static func == (a: Self, b: Self) -> Bool {
+    a.canonical == b.canonical && a.canonical.utf8.elementsEqual(b.canonical.utf8)
+  }
   public func hash(into hasher: inout Hasher) { hasher.combine(canonical) }
 
   /// True if the labels that the function knows satisfy the condition; it answers nil for an absent label.
