@@ -169,6 +169,7 @@ let package = Package(
       "BGPProgram", "BGPTransport", "BGPMessages", "KernelSandbox", "DatastoreMemory", "Datastore", "NetlinkEdge", "Sockets", "JSON", "Resources",
       "Addresses", log,
     ]),
+    tests("Lab", ["LabProgram", "BGPProgram", "Documents", "JSON", "PolicyOracle", "Resources", "Sockets", "Addresses"]),
     .executableTarget(name: "supervisor-probe", dependencies: ["NodeProgram", log], path: "Testing/supervisor-probe"),
     tests("Felix", [
       "FelixProgram", "NodeProgram", "supervisor-probe", "CNIServer", "DatastoreMemory", "Datastore", "AddressAssignment", "KernelSandbox",

@@ -162,7 +162,7 @@ def interrupted(word, moment, number=signal.SIGINT):
 MOMENTS = {
     "right after the start": ("ia", lambda name, demo: bool(leftovers(name))),
     "while namespaces are made": ("ib", lambda name, demo: len([n for n in namespaces() if n.startswith(f"margay-{name}-")]) >= 2),
-    "while nodes start": ("ic", "✓ rack router"),
+    "while nodes start": ("ic", "✓ BIRD"),
     "while sessions come up": ("id", "margay node on each host"),
     "while workloads are attached": ("ie", lambda name, demo: any(n == f"margay-{name}-db-1" for n in namespaces())),
     "while traffic is sent": ("if", "echo servers"),

@@ -58,25 +58,25 @@ public final class TrafficWatch: Sendable {
   private func tell(_ now: [StreamProgress], _ before: [Probe: StreamProgress]) {
     let sent = now.reduce(0) { $0 + $1.sent }
     let lost = now.reduce(0) { $0 + $1.lost }
-    let losing = now.filter { $0.lost > before[$0.probe]?.lost ?? 0 || $0.failure != nil }
+    let losing = now.filter { $0.lost > before[$0.probe]?.lost ?? 0 }
     if asJSON {
       let streams = losing.map { stream -> JSONValue in
         [
           "from": .string(stream.probe.from), "to": .string(stream.probe.to), "service": .string(stream.probe.service.description),
-          "family": .string(stream.probe.family.description), "sent": .integer(Int64(stream.sent)), "lost": .integer(Int64(stream.lost)),
+          "family": .string(stream.probe.family.description), "sent": .integer(Int64(stream.sent)), "late": .integer(Int64(stream.lost)),
           "failure": stream.failure.map { .string($0) } ?? .null,
         ]
       }
       write(
         JSONValue.object(
-          JSONObject([.init("sent", .integer(Int64(sent))), .init("lost", .integer(Int64(lost))), .init("losing", .array(streams))])
+          JSONObject([.init("sent", .integer(Int64(sent))), .init("late", .integer(Int64(lost))), .init("losing", .array(streams))])
         ).text() + "\n")
       return
     }
-    var line = "\(sent) sent  \(lost == 0 ? palette("0 lost", .green) : palette("\(lost) lost", .red))"
+    var line = "\(sent) sent  \(lost == 0 ? palette("all answered", .green) : palette("\(lost) without answer for a second", .red))"
     if !losing.isEmpty {
       let names = losing.prefix(3).map { "\($0.probe)" + ($0.failure.map { " (\($0))" } ?? "") }
-      line += "  losing: \(names.joined(separator: "; "))" + (losing.count > 3 ? " and \(losing.count - 3) more" : "")
+      line += "  now: \(names.joined(separator: "; "))" + (losing.count > 3 ? " and \(losing.count - 3) more" : "")
     }
     write(line + "\n")
   }

@@ -115,7 +115,7 @@ struct TopologyDecoding {
     }
     let found = spec.array(field).compactMap { value, path -> (FieldReader, String)? in
       if value.object == nil {
-        return spec.string(value, path).map { (FieldReader(JSONObject([.init("name", .string($0))]), path, findings), $0) }
+        return spec.string(value, path).map { (FieldReader(JSONObject(), path, findings), $0) }
       }
       guard let reader = spec.reader(value, path) else { return nil }
       guard let name = reader.string("name") else {
@@ -476,7 +476,7 @@ struct PlaceNames {
     // Linux: an interface's name has at most 15 octets, and a router's interfaces are called after what they lead to.
     let lengthMax = kind == "workload" ? 63 : 15
     if let fault = NameRules.dnsLabelFault(name) {
-      findings.error(path, .string(name), "cannot name a \(kind): \(fault)", fix: "use a-z, 0-9 and -, beginning and ending with neither -")
+      findings.error(path, .string(name), "cannot name a \(kind): \(fault)")
     } else if name.utf8.count > lengthMax {
       findings.error(
         path, .string(name), "is too long for a \(kind): it has \(name.utf8.count) characters"
