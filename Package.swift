@@ -105,7 +105,9 @@ let package = Package(
       "BGPMessages", "BGPSessions", "BGPRoutes", "BGPTransport", "NetlinkEdge", "NetlinkMessages", "Sockets", "RouteDriver", "Datastore", "Documents", "JSON",
       "Resources", "Selectors", "Addresses", "Deltas", log,
     ]),
-    module("Programs", "NodeProgram", ["CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "Resources", "Addresses", "JSON", log]),
+    module("Programs", "NodeProgram", [
+      "CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "AddressAssignment", "Resources", "Addresses", "Names", "JSON", log,
+    ]),
     module("Programs", "LabProgram", [
       "CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "Documents", "JSON", "Resources", "Selectors", "PolicyOracle", "Addresses", "Names",
       "CNIMessages", "Tables", log,
@@ -166,7 +168,7 @@ let package = Package(
     tests("BGPSessions", ["BGPSessions", "BGPMessages", "Addresses"]),
     tests("BGPRoutes", ["BGPRoutes", "BGPMessages", "Addresses"]),
     tests("BGPProgram", [
-      "BGPProgram", "BGPTransport", "BGPMessages", "KernelSandbox", "DatastoreMemory", "Datastore", "NetlinkEdge", "Sockets", "JSON", "Resources",
+      "BGPProgram", "BGPTransport", "BGPMessages", "BGPRoutes", "KernelSandbox", "DatastoreMemory", "Datastore", "NetlinkEdge", "Sockets", "JSON", "Resources",
       "Addresses", log,
     ]),
     tests("Lab", ["LabProgram", "BGPProgram", "Documents", "JSON", "PolicyOracle", "Resources", "Sockets", "Addresses"]),

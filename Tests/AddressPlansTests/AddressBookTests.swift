@@ -44,7 +44,7 @@ final class CountingDatastore: Datastore {
 }
 
 /// Every address held in blocks, by handle; checks that handles count what blocks hold, and that affinities and owners agree.
-private func audit(_ datastore: any Datastore) async throws -> [String: [IPAddress]] {
+func audit(_ datastore: any Datastore) async throws -> [String: [IPAddress]] {
   var held: [String: [IPAddress]] = [:]
   var counted: [String: [String: Int64]] = [:]
   for family in IPFamily.allCases {
@@ -56,8 +56,10 @@ private func audit(_ datastore: any Datastore) async throws -> [String: [IPAddre
       covered.append(block.cidr)
       for (ordinal, index) in block.allocations.enumerated() {
         guard let index, let handle = block.attributes[index].handleID else { continue }
-        held[handle, default: []].append(block.address(ordinal))
-        counted[handle, default: [:]][block.cidr.description, default: 0] += 1
+        for handle in [handle, block.attributes[index].alternate?.handleID].compactMap({ $0 }) {
+          held[handle, default: []].append(block.address(ordinal))
+          counted[handle, default: [:]][block.cidr.description, default: 0] += 1
+        }
       }
       if let owner = block.affinity {
         let affinity = try await datastore.get(AddressKeys.affinity(node: String(owner.dropFirst(5)), block.cidr))

@@ -1,6 +1,7 @@
 import Addresses
 import BGPMessages
 import BGPProgram
+import BGPRoutes
 import Resources
 import Testing
 
@@ -80,6 +81,19 @@ struct PlanTests {
     #expect(plan.sessions.keys.sorted() == ["Global_172_30_1_10", "Mesh_172_30_2_3", "Mesh_fd30_1__a", "Node_172_30_1_1_port_1790"])
     #expect(plan.sessions["Global_172_30_1_10"]?.peerAS == 65010)
     #expect(plan.sessions["Node_172_30_1_1_port_1790"]?.port == 1790)
+  }
+
+  @Test("What becomes of next hops is the peer's to say; the older field counts for external peers alone, and only without the newer", arguments: [
+    (nil, false, UInt32(65010), NextHopMode.automatic), (nil, true, 65010, .keep), (nil, true, 64512, .automatic),
+    (.auto, true, 65010, .automatic), (.own, false, 64512, .ownAddress), (.own, true, 65010, .ownAddress), (.keep, false, 65010, .keep),
+  ] as [(BGPPeerSpec.NextHopMode?, Bool, UInt32, NextHopMode)])
+  func nextHopMode(mode: BGPPeerSpec.NextHopMode?, keeps: Bool, asNumber: UInt32, expected: NextHopMode) throws {
+    let plan = try plan("a") { resources in
+      var peer = BGPPeerSpec()
+      (peer.peerIP, peer.asNumber, peer.nextHopMode, peer.keepOriginalNextHop) = (IPAddress("172.30.1.1"), asNumber, mode, keeps)
+      resources.peers["peer"] = peer
+    }
+    #expect(plan.sessions["Global_172_30_1_1"]?.nextHopMode == expected)
   }
 
   @Test("Peers are selected by the labels of nodes, in both directions")

@@ -135,6 +135,25 @@ struct ExportTests {
     #expect(bench.needlessWithdrawals == 0)
   }
 
+  @Test("Inside an own block: a workload that arrives is announced until it is the only one, and a reflector passes on that one has moved away")
+  func moves() {
+    let policy = ExportPolicy(pools: [prefix("10.65.0.0/16")], ownBlocks: [prefix("10.65.1.0/26")])
+    var bench = Bench(clusterID: routerID("0.0.0.9"))
+    bench(.exportPolicy(0, policy), .originate(prefix("10.65.1.0/26")), .nextHop(address("192.0.2.2"), .resolvable(interiorCost: 0)))
+    for number in 1...2 { bench.receive(.peerUp(PeerID(number), peer(number, client: true))) }
+    // Moves away: the other host announces it, the reflector holds the block.
+    bench(.update(PeerID(2), announce(["10.65.1.7/32"], via: "192.0.2.2")))
+    #expect(bench.heard[PeerID(1)]![prefix("10.65.1.7/32")]?.nextHop.address == address("192.0.2.2"))
+    // Comes home, where its metric is the elevated one for as long as the other host has it as well.
+    bench(.originate(prefix("10.65.1.7/32"), metric: 512))
+    let arriving = bench.heard[PeerID(1)]![prefix("10.65.1.7/32")]
+    #expect(arriving?.localPreference == 0x7fff_ffff - 512 && bench.heard[PeerID(2)]![prefix("10.65.1.7/32")] == arriving)
+    bench(.update(PeerID(2), withdraw(["10.65.1.7/32"])))
+    bench(.originate(prefix("10.65.1.7/32"), metric: 0))
+    #expect(Set(bench.heard[PeerID(1)]!.keys) == [prefix("10.65.1.0/26")])
+    #expect(Set(bench.heard[PeerID(2)]!.keys) == [prefix("10.65.1.0/26")])
+  }
+
   @Test("Prefixes with the same attributes travel together, for all peers of a group in one stream")
   func packing() {
     var bench = Bench(clusterID: routerID("0.0.0.9"))

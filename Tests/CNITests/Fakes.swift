@@ -99,6 +99,7 @@ final class FakeAddresses: AddressSource {
     try faults.check("heldBy")
     return held.withLock { $0[handle] ?? [] }
   }
+  func addresses(sharedBy handle: String) async throws -> [IPAddress] { [] }
   func release(handle: String) async throws {
     try faults.check("release")
     held.withLock { $0[handle] = nil }

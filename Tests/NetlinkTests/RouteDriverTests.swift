@@ -18,14 +18,15 @@ final class DrivenHost {
 
   init(
     _ sandbox: KernelSandbox, _ host: NetworkNamespace, protocol number: RouteProtocol = .felix, ownedInterfacePrefixes: [String] = [],
-    deletionGrace: Duration = .zero
+    yielding: Set<RouteProtocol> = [], deletionGrace: Duration = .zero
   ) throws {
     self.sandbox = sandbox
     self.host = host
     monitor = try RouteMonitor(RouteMonitor.linksAndAddresses + RouteMonitor.routes, namespace: host)
     netlink = try RouteNetlink(namespace: host)
     driver = RouteDriver(
-      netlink: netlink, protocol: number, ownedInterfacePrefixes: ownedInterfacePrefixes, deletionGrace: deletionGrace)
+      netlink: netlink, protocol: number, ownedInterfacePrefixes: ownedInterfacePrefixes, yielding: yielding,
+      deletionGrace: deletionGrace)
     try driver.resync()
   }
   func hear() throws {
@@ -53,6 +54,40 @@ final class DrivenHost {
 
 @Suite("Route driver", .enabled(if: KernelSandbox.isAvailable), .timeLimit(.minutes(2)))
 struct RouteDriverTests {
+  @Test("What BGP learned of an address far away gives way to the address that is here, in one step; other programs' routes do not")
+  func yielding() throws {
+    let sandbox = KernelSandbox()
+    let felix = try DrivenHost(sandbox, try sandbox.namespace(), ownedInterfacePrefixes: ["cali"], yielding: [.bgp])
+    let bgp = try DrivenHost(sandbox, felix.host, protocol: .bgp)
+    for name in ["cali1", "up"] { try felix.addLink(name) }
+    try sandbox.ip(felix.host, "address", "add", "172.30.0.1/24", "dev", "up")
+    try sandbox.ip(felix.host, "address", "add", "fd30::1/64", "dev", "up", "nodad")
+    let hosts = ["10.65.0.7/32", "2001:db8::7/128"].map { prefix($0) }
+    for (host, gateway) in zip(hosts, ["172.30.0.2", "fd30::2"]) {
+      bgp.driver.want(RouteSpec(hops: [.init(gateway: IPAddress(gateway)!, device: "up")]), for: host)
+    }
+    bgp.driver.want(RouteSpec(hops: [.init(gateway: IPAddress("172.30.0.2")!, device: "up")]), for: prefix("10.65.9.0/26"))
+    #expect(try bgp.apply().changed == 3)
+    for host in hosts { felix.driver.want(.device("cali1"), for: host) }
+    felix.driver.want(.blackhole, for: prefix("10.65.9.0/26"))
+    let monitor = try RouteMonitor(RouteMonitor.routes, namespace: felix.host)
+    #expect(try felix.apply() == RouteDriver.Report(changed: 3))
+    var removed: [KernelRoute] = []
+    _ = monitor.receive { if case .routeRemoved(let route) = $0, route.destination.isHost { removed.append(route) } }
+    #expect(removed.filter { $0.protocol == .felix }.isEmpty)
+    #expect(try felix.routes() == ["10.65.0.7/32", "10.65.9.0/26", "2001:db8::7/128"])
+    #expect(try bgp.routes() == [])
+    // The other driver hears of it; when it no longer wants the route there is nothing left to do for it.
+    for host in hosts + [prefix("10.65.9.0/26")] { bgp.driver.want(nil, for: host) }
+    #expect(try bgp.apply() == RouteDriver.Report())
+    #expect(try felix.routes() == ["10.65.0.7/32", "10.65.9.0/26", "2001:db8::7/128"])
+    // Of a route that nobody gave leave to replace, the conflict is told.
+    try sandbox.ip(felix.host, "route", "add", "10.65.0.8/32", "dev", "up", "proto", "static")
+    felix.driver.want(.device("cali1"), for: prefix("10.65.0.8/32"))
+    let report = try felix.apply()
+    #expect(report.changed == 0 && report.problems.first?.reason.contains("stands in its place") == true)
+  }
+
   @Test("Workload and block routes are made, changed and removed")
   func life() throws {
     let sandbox = KernelSandbox()

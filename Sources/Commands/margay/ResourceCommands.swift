@@ -6,6 +6,7 @@ import Documents
 import Glibc
 import JSON
 import Names
+import NodeProgram
 import Resources
 import Sockets
 import Tables
@@ -94,13 +95,19 @@ func kind(_ word: String) throws -> Kind {
 }
 
 struct Delete: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Delete objects, by kind and name or as listed in documents.")
+  static let configuration = CommandConfiguration(
+    abstract: "Delete objects, by kind and name or as listed in documents.",
+    discussion: """
+      A Node goes with all that is only its: endpoints, addresses, blocks, BGP peers and settings of that node. The other hosts take its \
+      routes out at once.
+      """)
   @Argument(help: "The kind, in any of its words; leave it out with -f.") var kindWord: String?
   @Argument(help: "Names.") var names: [String] = []
   @Option(name: [.customShort("f"), .customLong("filename")], help: ArgumentHelp("Delete what these documents name.", valueName: "file"))
   var files: [String] = []
   @Option(name: [.customShort("n"), .long], help: "The namespace, for kinds that have one.") var namespace = "default"
   @Flag(name: .long, help: "A missing object is success.") var skipNotExists = false
+  @Flag(name: .long, help: "Delete a Node although it says that it is alive.") var force = false
   @OptionGroup var store: DatastoreOptions
 
   func run() async throws {
@@ -114,9 +121,11 @@ struct Delete: AsyncParsableCommand {
       let kind = try kind(kindWord)
       keys = names.map { ResourceKey(kind, namespace: namespace, name: $0) }
     }
-    let client = ResourceStore(try store.open())
-    let skip = skipNotExists
+    let datastore = try store.open()
+    let client = ResourceStore(datastore)
+    let (skip, force) = (skipNotExists, force)
     try await perform(keys) { index in
+      if keys[index].kind == .node { return try await remove(node: keys[index], datastore, skip: skip, force: force) }
       do throws(ResourceStoreError) {
         try await client.delete(keys[index])
         return "deleted"
@@ -126,6 +135,29 @@ struct Delete: AsyncParsableCommand {
       }
     }
   }
+}
+
+/// Tells what went along with the node, below the line that says that it went.
+private func remove(node key: ResourceKey, _ datastore: any Datastore, skip: Bool, force: Bool) async throws -> String {
+  let removal = NodeRemoval(name: key.name)
+  if !force, let time = try await removal.signOfLife(datastore) {
+    throw CommandProblem(
+      """
+      \(key): its felix is alive or was so less than 90 s ago (its last word: \(time)). Stop `margay node` there first, or repeat with --force \
+      if the host is lost
+      """)
+  }
+  var lines: [String] = []
+  do {
+    try await removal.run(datastore) { lines.append($0) }
+  } catch let problem as NodeRemoval.Problem {
+    if skip { return "does not exist" }
+    throw problem
+  } catch {
+    for line in lines { writeError("  \(line)\n") }
+    throw CommandProblem("\(key): not everything of it is deleted, repeat the command: \(error)")
+  }
+  return (["deleted"] + lines.filter { $0 != "\(key) deleted" }.map { "  \($0)" }).joined(separator: "\n")
 }
 
 struct Get: AsyncParsableCommand {

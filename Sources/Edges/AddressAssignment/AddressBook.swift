@@ -95,7 +95,8 @@ public struct AddressBook: Sendable {
     return assignment
   }
 
-  /// Exactly this address, from whatever pool holds it.
+  /// Exactly this address, from whatever pool holds it. If another attachment of the same pod has it, both hold it: the pod moves from one
+  /// host to another.
   public func assign(_ address: IPAddress, handle: String, attributes: [String: String] = [:]) async throws(AddressBookError) {
     guard let pool = try await pool(of: address), !pool.disabled, PoolChoice.sizeFault(pool) == nil else { throw .noPool(address) }
     let isStrict = try await configuration().strictAffinity
@@ -108,7 +109,7 @@ public struct AddressBook: Sendable {
         throw .refused("\(address) is in block \(cidr) of \(block.affinity ?? "nobody"), and strict affinity is set")
       }
       do throws(AllocationBlock.Fault) {
-        try block.assign(address, for: .init(handleID: handle, secondary: attributes))
+        try block.assignOrJoin(address, for: .init(handleID: handle, secondary: attributes))
       } catch {
         if case .taken(_, let holder) = error { throw .taken(address, by: holder) }
         throw .store("\(error)")
@@ -121,15 +122,24 @@ public struct AddressBook: Sendable {
   // MARK: Releasing and asking
 
   public func addresses(heldBy handle: String) async throws(AddressBookError) -> [IPAddress] {
+    try await addresses(of: handle) { $0.addresses(heldBy: handle) }
+  }
+  /// What another attachment of the same pod holds as well.
+  public func addresses(sharedBy handle: String) async throws(AddressBookError) -> [IPAddress] {
+    try await addresses(of: handle) { $0.addresses(sharedBy: handle) }
+  }
+  private func addresses(
+    of handle: String, _ choose: (AllocationBlock) -> [IPAddress]
+  ) async throws(AddressBookError) -> [IPAddress] {
     var addresses: [IPAddress] = []
     let record = HandleRecord(key: AddressKeys.handle(handle), stored: try await get(AddressKeys.handle(handle)))
     for cidr in record.blocks {
-      if let item = try await get(AddressKeys.block(cidr)) { addresses += try block(item).addresses(heldBy: handle) }
+      if let item = try await get(AddressKeys.block(cidr)) { addresses += choose(try block(item)) }
     }
     return addresses.sorted()
   }
 
-  /// Releases everything the handle holds. Nothing is success. Returns what was released.
+  /// Releases everything the handle holds. Nothing is success. Returns what is free now; what is shared stays with the other holder.
   @discardableResult
   public func release(handle: String) async throws(AddressBookError) -> [IPAddress] {
     var released: [IPAddress] = []
@@ -152,8 +162,12 @@ public struct AddressBook: Sendable {
       let present = try await get(AddressKeys.block(cidr))
       guard let present, case let block = try block(present) else { continue }
       // Each holder's count is a record of its own: one transaction per holder.
-      for holder in Set(addresses.compactMap { block.holder(of: $0)?.handleID }).sorted() where handle == nil || handle == holder {
-        released += try await release(in: cidr, handle: holder) { block in addresses.filter { block.holder(of: $0)?.handleID == holder } }
+      let holders = addresses.compactMap { block.holder(of: $0) }
+      for holder in Set(holders.compactMap(\.handleID) + holders.compactMap { $0.alternate?.handleID }).sorted()
+      where handle == nil || handle == holder {
+        released += try await release(in: cidr, handle: holder) { block in
+          addresses.filter { block.holder(of: $0)?.isHeld(by: holder) == true }
+        }
       }
       if handle == nil, addresses.contains(where: { block.holder(of: $0).map { $0.handleID == nil } ?? false }) {
         released += try await release(in: cidr, handle: nil) { block in
@@ -164,21 +178,22 @@ public struct AddressBook: Sendable {
     return released.sorted()
   }
 
-  private func release(
+  func release(
     in cidr: IPPrefix, handle: String?, _ choose: (AllocationBlock) -> [IPAddress]
   ) async throws(AddressBookError) -> [IPAddress] {
     var records = Records(book: self, cidr: cidr, handle: handle)
     for _ in 0..<Self.attempts {
       try await records.read()
-      guard var block = try records.block() else {
+      guard let stored = try records.block() else {
         // The handle counts addresses of a block that is gone: drop the count.
         if try await records.write(nil, handleBy: { _ in 0 }) { return [] }
         continue
       }
+      var block = stored
       let freed = block.release(choose(block), handle: handle).map(\.address)
       // What remains is counted rather than subtracted: counts without an address (a crash between Calico's two steps) heal on the way.
       let left = handle.map { Int64(block.addresses(heldBy: $0).count) } ?? 0
-      if freed.isEmpty, records.handleCounts(left) { return [] }
+      if block == stored, records.handleCounts(left) { return [] }
       if try await records.write(block.isEmpty && block.affinity == nil ? nil : block, handleBy: { _ in left }) { return freed }
     }
     throw .contention("block \(cidr)")

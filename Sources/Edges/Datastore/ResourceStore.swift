@@ -113,16 +113,32 @@ public struct ResourceStore: Sendable {
     case created, updated, unchanged
   }
 
+  /// What must hold besides for an object to be written, and what is written along with it.
+  public struct Condition: Sendable {
+    public var comparisons: [Comparison]
+    public var operations: [DatastoreOperation]
+    public init(_ comparisons: [Comparison], also operations: [DatastoreOperation]) {
+      self.comparisons = comparisons
+      self.operations = operations
+    }
+  }
+
   /// `document` is the validated document as the user wrote it, nil to make one from the resource; its unknown fields are stored as well.
+  /// A condition that does not hold is a conflict.
   @discardableResult
-  public func create(_ resource: Resource, document: JSONValue? = nil) async throws(ResourceStoreError) -> StoredResource {
+  public func create(
+    _ resource: Resource, document: JSONValue? = nil, if condition: Condition? = nil
+  ) async throws(ResourceStoreError) -> StoredResource {
     let key = resource.key
     let stored = Self.newDocument(resource, document)
     for _ in 0..<100 {
       let references = try await checkReferences(resource)
-      switch try await transact(if: [.absent(key.path)] + references, then: [.put(key.path, stored.bytes)]) {
+      let comparisons = [.absent(key.path)] + references + (condition?.comparisons ?? [])
+      switch try await transact(if: comparisons, then: [.put(key.path, stored.bytes)] + (condition?.operations ?? [])) {
       case .committed(let revision): return Self.stored(resource, stored, revision)
-      case .conflict(let present): if present[0] != nil { throw .alreadyExists(key) }
+      case .conflict(let present):
+        if present[0] != nil { throw .alreadyExists(key) }
+        if condition != nil { throw .conflict(key) }
       }
     }
     throw .conflict(key)
@@ -141,30 +157,31 @@ public struct ResourceStore: Sendable {
     throw .conflict(key)
   }
 
-  /// Creates or updates. Nothing is written when nothing would change.
+  /// Creates or updates. Nothing is written when nothing would change. A condition that does not hold is a conflict.
   @discardableResult
   public func apply(
-    _ resource: Resource, document: JSONValue? = nil
+    _ resource: Resource, document: JSONValue? = nil, if condition: Condition? = nil
   ) async throws(ResourceStoreError) -> (stored: StoredResource, outcome: WriteOutcome) {
     let key = resource.key
     for _ in 0..<100 {
       guard let old = try await fetch(key.path) else {
         do throws(ResourceStoreError) {
-          return (try await create(resource, document: document), .created)
+          return (try await create(resource, document: document, if: condition), .created)
         } catch .alreadyExists {
           continue
         }
       }
       if let wanted = resource.metadata.resourceVersion, !wanted.isEmpty, wanted != "\(old.modRevision)" { throw .conflict(key) }
-      let (result, outcome) = try await replace(old, resource, document)
+      let (result, outcome) = try await replace(old, resource, document, condition)
       if let result { return (result, outcome) }
+      if condition != nil { break }
     }
     throw .conflict(key)
   }
 
   /// One attempt; nil when somebody was faster.
   private func replace(
-    _ old: KeyValue, _ resource: Resource, _ document: JSONValue?
+    _ old: KeyValue, _ resource: Resource, _ document: JSONValue?, _ condition: Condition? = nil
   ) async throws(ResourceStoreError) -> (StoredResource?, WriteOutcome) {
     let key = resource.key
     let references = try await checkReferences(resource)
@@ -180,7 +197,8 @@ public struct ResourceStore: Sendable {
     var after = ResourceCodec.encode(merged, onto: base)
     after["metadata"]?["resourceVersion"] = nil
     if after == before { return (Self.stored(merged, before, old.modRevision), .unchanged) }
-    switch try await transact(if: [.modRevision(key.path, equals: old.modRevision)] + references, then: [.put(key.path, after.bytes)]) {
+    let comparisons = [.modRevision(key.path, equals: old.modRevision)] + references + (condition?.comparisons ?? [])
+    switch try await transact(if: comparisons, then: [.put(key.path, after.bytes)] + (condition?.operations ?? [])) {
     case .committed(let revision): return (Self.stored(merged, after, revision), .updated)
     case .conflict: return (nil, .updated)
     }

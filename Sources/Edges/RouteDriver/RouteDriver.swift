@@ -5,7 +5,8 @@
 ///
 /// Hazards and the answers:
 /// - The kernel removes IPv4 routes along with their interface and tells nobody: link events count as removals.
-/// - A route of another program stands where ours would: it is left alone (adding is exclusive), and the conflict is told.
+/// - A route of another program stands where ours would: it is left alone (adding is exclusive), and the conflict is told. Protocols in
+///   `yielding` are the exception: what a BGP daemon has learned of a place far away gives way to what is here.
 /// - Another program replaces ours: its RTM_NEWROUTE on a key of ours makes us read back.
 /// - Interfaces come again under another index: routes name interfaces, and are resolved anew with every link event.
 /// - The CNI server writes a workload's route before Felix hears of the workload: a route that just appeared is not deleted for
@@ -40,6 +41,8 @@ public final class RouteDriver {
   public let families: Set<IPFamily>
   /// Routes on interfaces whose names begin so are ours whatever their protocol (except the kernel's own).
   public let ownedInterfacePrefixes: [String]
+  /// Whose routes ours may replace, in one step. Their owner hears of it from the kernel.
+  public let yielding: Set<RouteProtocol>
   private let deletionGrace: Duration
   private let netlink: RouteNetlink
 
@@ -59,13 +62,14 @@ public final class RouteDriver {
 
   public init(
     netlink: RouteNetlink, protocol: RouteProtocol, table: UInt32 = KernelRoute.mainTable, families: Set<IPFamily> = [.v4, .v6],
-    ownedInterfacePrefixes: [String] = [], deletionGrace: Duration = .zero
+    ownedInterfacePrefixes: [String] = [], yielding: Set<RouteProtocol> = [], deletionGrace: Duration = .zero
   ) {
     self.netlink = netlink
     self.protocol = `protocol`
     self.table = table
     self.families = families
     self.ownedInterfacePrefixes = ownedInterfacePrefixes
+    self.yielding = yielding
     self.deletionGrace = deletionGrace
   }
 
@@ -247,7 +251,7 @@ public final class RouteDriver {
     var updates = deltas.pendingUpdates.filter { refused[$0.key] == nil }
     report.changed += try send(&updates)
     // Two rounds: what stood in the way the first time has been read back.
-    if !updates.isEmpty { report.changed += try send(&updates) }
+    if !updates.isEmpty { report.changed += try send(&updates, over: try yieldingRoutes()) }
     for (key, route) in updates {
       let foreign = try netlink.routes(table: table, family: key.destination.family).first { $0.key == key }
       let owner = foreign.map { "a route of protocol \($0.protocol)" } ?? "another route"
@@ -279,10 +283,16 @@ public final class RouteDriver {
     return report
   }
 
+  private func yieldingRoutes() throws(NetlinkError) -> Set<Key> {
+    var keys: Set<Key> = []
+    for other in yielding { for route in try netlink.routes(table: table, protocol: other) { keys.insert(route.key) } }
+    return keys
+  }
+
   /// Sends the updates; leaves in the list those whose place another route held, after reading back. Returns how many were done.
-  private func send(_ updates: inout [(key: Key, value: KernelRoute)]) throws(NetlinkError) -> Int {
+  private func send(_ updates: inout [(key: Key, value: KernelRoute)], over others: Set<Key> = []) throws(NetlinkError) -> Int {
     let changes: [RouteNetlinkChange] = updates.map {
-      deltas.observed[$0.key] == nil ? .addRoute($0.value) : .replaceRoute($0.value)
+      deltas.observed[$0.key] == nil && !others.contains($0.key) ? .addRoute($0.value) : .replaceRoute($0.value)
     }
     var occupied: [(key: Key, value: KernelRoute)] = []
     var changed = 0

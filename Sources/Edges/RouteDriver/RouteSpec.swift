@@ -35,7 +35,7 @@ public struct RouteSpec: Hashable, Sendable, CustomStringConvertible {
     self.preferredSource = preferredSource
   }
   /// To a workload behind its interface.
-  public static func device(_ name: String) -> RouteSpec { RouteSpec(hops: [Hop(device: name)]) }
+  public static func device(_ name: String, metric: UInt32 = 0) -> RouteSpec { RouteSpec(hops: [Hop(device: name)], metric: metric) }
   public static let blackhole = RouteSpec(type: .blackhole)
   /// Through one or several gateways.
   public static func via(_ gateways: [IPAddress], metric: UInt32 = 0) -> RouteSpec {

@@ -117,6 +117,7 @@ extension FieldReader {
     spec.peerSelector = selector("peerSelector", mayBeGlobal: false).flatMap { $0.isEmpty ? nil : $0 }
     spec.asNumber = asNumber("asNumber").flatMap { $0 == 0 ? nil : $0 }
     spec.keepOriginalNextHop = bool("keepOriginalNextHop") ?? false
+    spec.nextHopMode = choice("nextHopMode", BGPPeerSpec.NextHopMode.self)
     spec.sourceAddress = choice("sourceAddress", BGPPeerSpec.SourceAddress.self) ?? .useNodeIP
     spec.maxRestartTimeSeconds = seconds("maxRestartTime")
     spec.numAllowedLocalASNumbers = integer("numAllowedLocalASNumbers", in: 0...Int64(Int32.max)).map { Int($0) }
@@ -131,7 +132,7 @@ extension FieldReader {
       findings.refusal(path, nil, "names no peer", fix: "add peerIP and asNumber, or peerSelector")
     }
     finish(inert: [
-      "localASNumber", "nextHopMode", "password", "keepaliveTime", "reachableBy", "filters", "reversePeering", "localWorkloadSelector",
+      "localASNumber", "password", "keepaliveTime", "reachableBy", "filters", "reversePeering", "localWorkloadSelector",
     ])
     return spec
   }

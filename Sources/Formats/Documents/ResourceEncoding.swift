@@ -193,6 +193,7 @@ extension ResourceCodec {
       fields["peerSelector"] = peer.peerSelector.map(JSONValue.string)
       fields["asNumber"] = number(peer.asNumber)
       fields["keepOriginalNextHop"] = flag(peer.keepOriginalNextHop)
+      fields["nextHopMode"] = peer.nextHopMode.map { .string($0.rawValue) }
       fields["sourceAddress"] = .string(peer.sourceAddress.rawValue)
       fields["maxRestartTime"] = peer.maxRestartTimeSeconds.map { .string("\($0)s") }
       fields["numAllowedLocalASNumbers"] = number(peer.numAllowedLocalASNumbers)

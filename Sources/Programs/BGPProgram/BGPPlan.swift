@@ -197,7 +197,13 @@ public struct BGPPlan: Hashable, Sendable {
     func port(of node: String) -> UInt16? { resources.configurations["node.\(node)"]?.listenPort ?? global?.listenPort }
     func configure(_ session: inout SessionPlan, _ peer: BGPPeerSpec, _ node: BGPResources.Node?) {
       if peer.sourceAddress == .none { session.localAddress = nil }
-      if peer.keepOriginalNextHop, session.isExternal { session.nextHopMode = .keep }
+      session.nextHopMode =
+        switch peer.nextHopMode {
+        case .auto: .automatic
+        case .own: .ownAddress
+        case .keep: .keep
+        case nil: peer.keepOriginalNextHop && session.isExternal ? .keep : .automatic
+        }
       session.ownASAllowed = peer.numAllowedLocalASNumbers ?? 0
       session.ttlSecurityHops = peer.ttlSecurityHops.map { UInt8(clamping: $0) }
       if let seconds = peer.maxRestartTimeSeconds { session.restartTime = .seconds(seconds) }

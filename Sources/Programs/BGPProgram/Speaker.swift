@@ -7,9 +7,11 @@
 ///  3. the forwarding table: what changed, to the kernel in one batch;
 ///  4. updates to the peers: after the kernel, so that we attract no packets that we cannot forward yet.
 ///
-/// Restart: routes in the kernel outlive us. After a start they are taken over as they stand (`inherited`) and each stays until BGP
-/// says something of its prefix; what is left goes when all peers have ended their tables, or after `deferralMax`. Meanwhile peers get
-/// our routes but no End-of-RIB, so that they keep our old ones. A stop closes connections without NOTIFICATION for the same reason.
+/// Restart: routes in the kernel outlive us. After a start they are taken over as they stand (`inherited`). First they all stay, so that
+/// the kernel is not led through the choices that lie between the first word of the first peer and the last word of the last one; this
+/// ends after `deferralGrace` in any case. Then each stays until BGP says something of its prefix, and what is left goes when all peers
+/// have ended their tables, or after `deferralMax`. Meanwhile peers get our routes but no End-of-RIB, so that they keep our old ones. A
+/// stop closes connections without NOTIFICATION for the same reason.
 
 import Addresses
 import BGPMessages
@@ -67,6 +69,10 @@ public final class Speaker {
   /// What BGP wants in the forwarding table.
   private(set) var forwarding: [IPPrefix: [IPAddress]] = [:]
   private var inherited: Set<IPPrefix> = []
+  /// True from a restart until peers had time to say what they know; meanwhile `spokenOf` collects what BGP says of inherited routes.
+  private var isSettling: Bool
+  private var spokenOf: Set<IPPrefix> = []
+  private var settling: EventLoop.TimerHandle?
   private var isScheduled = false
   private var isKernelChanged = true
   private var isDriverTouched = true
@@ -88,6 +94,7 @@ public final class Speaker {
     let old = try netlink.routes(protocol: .bgp)
     isRestart = wasRunning || !old.isEmpty
     isDeferring = isRestart
+    isSettling = isRestart
     try resync()
     for route in old {
       guard let spec = route.spec(view.links) else { continue }
@@ -216,6 +223,12 @@ public final class Speaker {
   /// A session came up or went, or ended its table.
   func sessionsChanged() {
     guard isDeferring, plan != nil else { return }
+    if isSettling, settling == nil, peers.values.contains(where: { $0.session.negotiated != nil }) {
+      settling = loop.schedule(after: options.deferralGrace) { [weak self] in
+        self?.endSettling()
+        self?.schedule()
+      }
+    }
     let waiting = peers.values.filter { !$0.hasToldEverything }
     if waiting.isEmpty, !peers.isEmpty {
       // In the next round: the last routes are in the table, and not yet in the kernel.
@@ -235,9 +248,23 @@ public final class Speaker {
     return negotiated.gracefulRestart == nil || negotiated.isPeerRestarting
   }
 
+  /// What BGP has said of inherited routes so far counts from now on.
+  private func endSettling() {
+    guard isSettling else { return }
+    isSettling = false
+    settling?.cancel()
+    settling = nil
+    for prefix in spokenOf {
+      inherited.remove(prefix)
+      want(prefix, forwarding[prefix] ?? [])
+    }
+    spokenOf = []
+  }
+
   private func endDeferral(_ reason: String) {
     guard isDeferring else { return }
     round()
+    endSettling()
     isDeferring = false
     deferral?.cancel()
     deferral = nil
@@ -309,7 +336,7 @@ public final class Speaker {
       for change in changes { forward(change) }
     }
     if !changed.isEmpty {
-      for (prefix, nextHops) in forwarding where nextHops.contains(where: changed.contains) { want(prefix, nextHops) }
+      for (prefix, nextHops) in forwarding where !isHeld(prefix) && nextHops.contains(where: changed.contains) { want(prefix, nextHops) }
     }
     if isDriverTouched { applyToKernel() }
     for case .updates(let stream) in outputs {
@@ -328,9 +355,16 @@ public final class Speaker {
     originated = view.ownRoutes
   }
 
+  /// As it was when the last run ended.
+  private func isHeld(_ prefix: IPPrefix) -> Bool { isSettling && inherited.contains(prefix) }
+
   private func forward(_ change: RoutingTable.ForwardingChange) {
-    inherited.remove(change.prefix)
     forwarding[change.prefix] = change.nextHops.isEmpty ? nil : change.nextHops
+    if isHeld(change.prefix) {
+      spokenOf.insert(change.prefix)
+      return
+    }
+    inherited.remove(change.prefix)
     want(change.prefix, change.nextHops)
   }
 
@@ -377,6 +411,7 @@ public final class Speaker {
     listeners = [:]
     watch?.cancel()
     deferral?.cancel()
+    settling?.cancel()
     again?.cancel()
     resyncTimer?.cancel()
   }

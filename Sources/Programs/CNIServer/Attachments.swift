@@ -3,6 +3,9 @@
 /// ADD works from the inside out: addresses, cable (switched off), record, rules in the kernel, cable on, routes in the kernel. DEL works
 /// from the outside in, and gives addresses back last: nobody may get one while a packet of its old holder can still pass or a flow of it
 /// is remembered.
+///
+/// A pod may move: ADD on its new host asks for the addresses that it has on the old one, before or after DEL there. Each attachment has a
+/// handle and a record of its own, so the late DEL of the old one touches nothing of the new one.
 
 import Addresses
 import CNIMessages
@@ -234,10 +237,12 @@ struct Attachments: Sendable {
     log.info("DEL: \(existing == nil ? "nothing was recorded" : interface)", metadata: metadata(workload))
   }
 
-  /// Forgets the flows of what the handle holds, then releases it.
+  /// Forgets the flows of what the handle holds, then releases it. Flows of an address that the pod has on another host as well are the
+  /// pod's, and go on there.
   private func giveBack(_ handle: String, alsoForget recorded: [IPAddress]) async throws(CNIError) {
     let held = try await calling("read the addresses of \(handle)", { try await addresses.addresses(heldBy: handle) })
-    let gone = Set(held).union(recorded).sorted()
+    let shared = held.isEmpty ? [] : try await calling("read the addresses of \(handle)", { try await addresses.addresses(sharedBy: handle) })
+    let gone = Set(held).union(recorded).subtracting(shared).sorted()
     if !gone.isEmpty {
       try await calling(
         "forget the flows of \(gone.map(\.description).joined(separator: " "))",

@@ -60,11 +60,14 @@ public struct AddressRequest: Hashable, Sendable {
 
 /// Who hands out addresses.
 public protocol AddressSource: Sendable {
-  /// One address of each family, or `exact`; all of them or none. Throws with the reason when there is none to give.
+  /// One address of each family, or `exact`; all of them or none. Throws with the reason when there is none to give. An exact address that
+  /// another attachment of the same pod holds is shared with it: the pod is on its way from one host to another.
   func assign(_ request: AddressRequest) async throws -> [IPAddress]
   /// What the handle holds now.
   func addresses(heldBy handle: String) async throws -> [IPAddress]
-  /// Releases everything the handle holds; nothing is success.
+  /// Those of them that another attachment of the same pod holds as well.
+  func addresses(sharedBy handle: String) async throws -> [IPAddress]
+  /// Releases everything the handle holds; nothing is success. What is shared stays with the other holder.
   func release(handle: String) async throws
 }
 

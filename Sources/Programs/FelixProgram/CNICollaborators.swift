@@ -86,5 +86,8 @@ struct BookedAddresses: AddressSource {
   func addresses(heldBy handle: String) async throws -> [IPAddress] {
     try await unwrapping { try await book("").addresses(heldBy: handle) }
   }
+  func addresses(sharedBy handle: String) async throws -> [IPAddress] {
+    try await unwrapping { try await book("").addresses(sharedBy: handle) }
+  }
   func release(handle: String) async throws { try await unwrapping { try await book("").release(handle: handle) } }
 }

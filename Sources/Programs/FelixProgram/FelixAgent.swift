@@ -8,7 +8,8 @@
 ///   the datastore is away leaves the kernel as its predecessor did.
 /// - The kernel refuses something: what is wanted stays wanted, and a round follows within a second.
 /// - An address leaves an endpoint, here or on another host: its flows are forgotten here once rules and routes have changed, or its
-///   next holder would inherit them.
+///   next holder would inherit them. A workload that moves takes its address along, and keeps its flows.
+/// - Two hosts have one address while a workload moves: the host where it arrives gives its route the metric that BGP prefers everywhere.
 import AddressAssignment
 import Addresses
 import Calculation
@@ -106,7 +107,8 @@ final class FelixAgent {
         netlink: netlink, namespace: namespace,
         settings: LinkSettings(interfacePrefixes: settings.interfacePrefixes, ipv6: settings.ipv6)),
       RouteDriver(
-        netlink: netlink, protocol: .felix, ownedInterfacePrefixes: settings.interfacePrefixes, deletionGrace: .seconds(10))
+        netlink: netlink, protocol: .felix, ownedInterfacePrefixes: settings.interfacePrefixes, yielding: [.bgp, .bird],
+        deletionGrace: .seconds(10))
     )
   }
 
@@ -321,8 +323,9 @@ final class FelixAgent {
       case .route(let prefix, _), .routeRemoved(let prefix):
         guard case .workload(let old)? = plan.routes[prefix] else { continue }
         // Also when a younger record takes an address that the older one still has.
-        if prefix.isHost { holders.giveUp(prefix.address) }
-        if let key = endpointOf[old] { touched.insert(key) }
+        let key = endpointOf[old]
+        if prefix.isHost { holders.giveUp(prefix.address, by: key) }
+        if let key { touched.insert(key) }
       default: break
       }
     }
@@ -363,7 +366,7 @@ final class FelixAgent {
         guard let name = interfaceOf.removeValue(forKey: key) else { continue }
         names.insert(name)
         if endpointOf[name] == key { endpointOf[name] = nil }
-      case .route(let prefix, .workload(let name)): routes.want(.device(name), for: prefix)
+      case .route(_, .workload): break
       case .route(let prefix, .blackhole): routes.want(.blackhole, for: prefix)
       case .routeRemoved(let prefix): routes.want(nil, for: prefix)
       default: break
@@ -374,6 +377,10 @@ final class FelixAgent {
       endpointOf[endpoint.interfaceName] = key
       names.insert(endpoint.interfaceName)
     }
+    for case .route(let prefix, .workload(let name)) in changes { routes.want(workloadRoute(name, prefix), for: prefix) }
+    for address in holders.takeShifted() {
+      if case .workload(let name)? = plan.routes[address.hostPrefix] { routes.want(workloadRoute(name, address.hostPrefix), for: address.hostPrefix) }
+    }
     for name in names {
       let endpoint = endpointOf[name].flatMap { plan.endpoints[$0] }
       links.want(endpoint.map { WorkloadLink(name: name, mac: $0.mac, addresses: $0.addresses) }, for: name)
@@ -383,13 +390,21 @@ final class FelixAgent {
   }
   private var interfaceOf: [ResourceKey: String] = [:]
 
+  /// Calico's elevated route priority, of which its BGP speakers, and ours, make a higher preference.
+  static let arrivingMetric: UInt32 = 512
+
+  private func workloadRoute(_ name: String, _ prefix: IPPrefix) -> RouteSpec {
+    let isArriving = prefix.isHost && endpointOf[name].map { holders.isArriving(prefix.address, at: $0) } == true
+    return .device(name, metric: isArriving ? Self.arrivingMetric : 0)
+  }
+
   /// Other prefixes or families: the drivers begin anew over the same kernel, and change only what differs.
   private func adopt(_ settings: HostSettings) {
     (links, routes) = Self.drivers(netlink, namespace, settings)
     attempt("reading links and routes back") { try resyncDrivers() }
     for (prefix, route) in plan.routes {
       switch route {
-      case .workload(let name): routes.want(.device(name), for: prefix)
+      case .workload(let name): routes.want(workloadRoute(name, prefix), for: prefix)
       case .blackhole: routes.want(.blackhole, for: prefix)
       }
     }

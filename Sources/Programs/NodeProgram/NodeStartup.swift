@@ -44,6 +44,10 @@ public struct NodeStartup: Sendable {
     return nil
   }
 
+  /// Written with every Node whose addresses were compared with those of the others: two nodes that start at the same moment with one
+  /// address would otherwise both find it free.
+  static let guardKey = "/calico/margay/v1/node-addresses"
+
   /// Creates or updates the objects. Refuses an address that another node has.
   ///
   /// Many writers share a Node object (labels by an administrator, addresses by an orchestrator), so it is only replaced as it was read.
@@ -51,18 +55,26 @@ public struct NodeStartup: Sendable {
     let store = ResourceStore(datastore)
     try await store.ensureDefaults()
     let key = ResourceKey(.node, name: name)
-    for _ in 0..<100 {
+    // A thousand nodes may start at once, and each attempt that fails means that another node is through.
+    for _ in 0..<1_000 {
+      // Before the others are looked at.
+      let seen = try await datastore.get(Self.guardKey)
+      let condition = ResourceStore.Condition(
+        [seen.map { .modRevision(Self.guardKey, equals: $0.modRevision) } ?? .absent(Self.guardKey)],
+        also: [.put(Self.guardKey, Array(name.utf8))])
       let present = try await store.get(key)
       let resource = try await wanted(present?.resource ?? Resource(Metadata(name: name), .node(NodeSpec())), store)
-      if let stored = try await write(resource, isNew: present == nil, store) { return stored }
+      if let stored = try await write(resource, isNew: present == nil, condition, store) { return stored }
     }
     throw Problem(description: "\(key) keeps being changed by others; try again")
   }
 
   /// Nil when somebody else was faster.
-  private func write(_ resource: Resource, isNew: Bool, _ store: ResourceStore) async throws(ResourceStoreError) -> Resource? {
+  private func write(
+    _ resource: Resource, isNew: Bool, _ condition: ResourceStore.Condition, _ store: ResourceStore
+  ) async throws(ResourceStoreError) -> Resource? {
     do throws(ResourceStoreError) {
-      let stored = isNew ? try await store.create(resource) : try await store.apply(resource).stored
+      let stored = isNew ? try await store.create(resource, if: condition) : try await store.apply(resource, if: condition).stored
       return stored.resource
     } catch {
       switch error {

@@ -1,6 +1,10 @@
 /// One block of addresses with who holds which, exactly as Calico stores it.
 ///
 /// A block is a value: it is read, changed here, and written back only if nobody changed it meanwhile.
+///
+/// An address that moves has two holders for a while: the workload's attachment on the old host and the one on the new host come and go in
+/// any order, and whoever leaves last frees the address. The second one stands in Calico's `alternateOwnerAttrs`, with its handle beside
+/// the members that Calico writes there.
 public import Addresses
 public import JSON
 
@@ -9,11 +13,36 @@ public struct AllocationBlock: Hashable, Sendable {
     public var handleID: String?
     /// namespace, pod, node, …: for people and for the garbage collector.
     public var secondary: [String: String]
-    /// Members that we do not know (releasedAt, alternateOwnerAttrs): they stay with the attribute they belong to.
+    /// Members that we do not know (releasedAt): they stay with the attribute they belong to.
     var others = JSONObject()
     public init(handleID: String?, secondary: [String: String]) {
       self.handleID = handleID
       self.secondary = secondary
+    }
+
+    static let alternateMember = "alternateOwnerAttrs"
+    static let alternateHandle = "handle_id"
+    /// Who holds the address as well; nil for nobody, or for one that somebody else's program manages.
+    public var alternate: Attribute? {
+      get { Self(alternate: others[Self.alternateMember]) }
+      set {
+        others[Self.alternateMember] = newValue.map { alternate in
+          let members = alternate.secondary.merging([Self.alternateHandle: alternate.handleID ?? ""]) { $1 }
+          return .object(JSONObject(members.sorted { $0.key < $1.key }.map { .init($0.key, .string($0.value)) }))
+        }
+      }
+    }
+    private init?(alternate value: JSONValue?) {
+      guard let handle = value?[Self.alternateHandle]?.string else { return nil }
+      handleID = handle
+      secondary = [:]
+      for member in value?.object?.members ?? [] where member.name != Self.alternateHandle { secondary[member.name] = member.value.string }
+    }
+    public func isHeld(by handle: String) -> Bool { handleID == handle || alternate?.handleID == handle }
+    /// True if both are of one pod: its attachments on two hosts.
+    func isSameWorkload(as other: Attribute) -> Bool {
+      guard let pod = secondary["pod"], let namespace = secondary["namespace"] else { return false }
+      return other.secondary["pod"] == pod && other.secondary["namespace"] == namespace
     }
   }
   public let cidr: IPPrefix
@@ -74,10 +103,13 @@ public struct AllocationBlock: Hashable, Sendable {
   public func holder(of address: IPAddress) -> Attribute? {
     ordinal(of: address).flatMap { allocations[$0] }.map { attributes[$0] }
   }
-  public func addresses(heldBy handle: String) -> [IPAddress] {
-    allocations.enumerated().compactMap { ordinal, index in
-      index.map { attributes[$0].handleID == handle } == true ? address(ordinal) : nil
-    }
+  public func addresses(heldBy handle: String) -> [IPAddress] { addresses { $0.isHeld(by: handle) } }
+  public func addresses(where condition: (Attribute) -> Bool) -> [IPAddress] {
+    allocations.enumerated().compactMap { ordinal, index in index.map { condition(attributes[$0]) } == true ? address(ordinal) : nil }
+  }
+  /// Those that `handle` holds together with another.
+  public func addresses(sharedBy handle: String) -> [IPAddress] {
+    addresses(heldBy: handle).filter { holder(of: $0)?.alternate != nil }
   }
 
   // MARK: Changing
@@ -99,6 +131,23 @@ public struct AllocationBlock: Hashable, Sendable {
     sequenceNumber &+= 1
   }
 
+  /// Takes this address if it is free, or joins its holder if that is another attachment of the same pod.
+  public mutating func assignOrJoin(_ address: IPAddress, for attribute: Attribute) throws(Fault) {
+    guard let ordinal = ordinal(of: address), let index = allocations[ordinal] else { return try assign(address, for: attribute) }
+    var holder = attributes[index]
+    guard holder.isSameWorkload(as: attribute), holder.others[Attribute.alternateMember] == nil, holder.handleID != attribute.handleID else {
+      throw .taken(address, by: holder.handleID)
+    }
+    holder.alternate = attribute
+    hand(ordinal, to: holder)
+    sequenceNumber += 1
+  }
+
+  private mutating func hand(_ ordinal: Int, to attribute: Attribute) {
+    take(ordinal, attribute)
+    dropUnusedAttributes()
+  }
+
   private mutating func take(_ ordinal: Int, _ attribute: Attribute) {
     let index = attributes.firstIndex(of: attribute) ?? attributes.count
     if index == attributes.count { attributes.append(attribute) }
@@ -107,18 +156,29 @@ public struct AllocationBlock: Hashable, Sendable {
     sequenceNumberForAllocation[ordinal] = sequenceNumber
   }
 
-  /// Frees those of the addresses that are held, by `handle` if one is given. Returns what was freed, with its former holder.
+  /// Frees those of the addresses that are held, by `handle` if one is given: what that one shares stays with the other. Returns what was
+  /// freed, with its former holder.
   public mutating func release(_ addresses: [IPAddress], handle: String? = nil) -> [(address: IPAddress, holder: Attribute)] {
     var freed: [(IPAddress, Attribute)] = []
+    var isChanged = false
     for address in addresses {
       guard let ordinal = ordinal(of: address), let index = allocations[ordinal] else { continue }
-      if let handle, attributes[index].handleID != handle { continue }
+      if let handle {
+        var holder = attributes[index]
+        guard holder.isHeld(by: handle) else { continue }
+        if let alternate = holder.alternate {
+          if holder.handleID == handle { holder = alternate } else { holder.alternate = nil }
+          hand(ordinal, to: holder)
+          isChanged = true
+          continue
+        }
+      }
       freed.append((address, attributes[index]))
       allocations[ordinal] = nil
       unallocated.append(ordinal)
       sequenceNumberForAllocation[ordinal] = nil
     }
-    guard !freed.isEmpty else { return [] }
+    guard isChanged || !freed.isEmpty else { return [] }
     dropUnusedAttributes()
     sequenceNumber &+= 1
     return freed

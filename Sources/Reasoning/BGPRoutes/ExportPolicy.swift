@@ -1,11 +1,13 @@
-/// Which prefixes may be announced: Calico's rule about blocks and pools, as a value. It depends on the prefix alone, so a change of
-/// policy touches only the prefixes inside what changed.
+/// Which prefixes may be announced: Calico's rule about blocks and pools, as a value. It looks at the prefix and at whether a block covers
+/// it, so a change of policy touches only the prefixes inside what changed.
 
 import Addresses
 
 /// Calico's export filter (`calico_aggr` and `calico_export_to_bgp_peers` in its BIRD configuration), in order:
-/// a pool with export disabled refuses; a block of this host is announced, what lies inside it is not (the block covers it);
-/// an enabled pool accepts what lies inside, for example addresses borrowed from another host's block; all else is refused.
+/// a pool with export disabled refuses; a block of this host is announced, what lies inside it is not (the block covers it), but for a
+/// workload that arrives (its old host still announces the address on its own) and for what was learned from others (a reflector passes on
+/// that an address of its own block has moved away); an enabled pool accepts what lies inside, for example addresses borrowed from another
+/// host's block; all else is refused.
 public struct ExportPolicy: Hashable, Sendable {
   public enum Verdict: Hashable, Sendable, CustomStringConvertible {
     case accepted(String)
@@ -36,21 +38,21 @@ public struct ExportPolicy: Hashable, Sendable {
 
   public static let everything = ExportPolicy(acceptsAll: true)
 
-  public func verdict(on prefix: IPPrefix) -> Verdict {
+  public func verdict(on prefix: IPPrefix, isCovered: Bool = true) -> Verdict {
     if acceptsAll { return .accepted("everything is announced") }
     if let pool = poolsNotExported.first(where: { $0.contains(prefix) }) { return .refused("pool \(pool) is not exported") }
     if ownBlocks.contains(prefix) { return .accepted("block of this host") }
-    if let block = ownBlocks.first(where: { $0.contains(prefix) }) { return .refused("inside this host's block \(block)") }
+    if isCovered, let block = ownBlocks.first(where: { $0.contains(prefix) }) { return .refused("inside this host's block \(block)") }
     if let pool = pools.first(where: { $0.contains(prefix) }) { return .accepted("inside pool \(pool)") }
     return .refused("in no enabled pool")
   }
 
   /// The verdict without its reason, for the hot path. Sets are small: a host has few blocks and a cluster few pools.
-  func accepts(_ prefix: IPPrefix) -> Bool {
+  func accepts(_ prefix: IPPrefix, isCovered: Bool) -> Bool {
     if acceptsAll { return true }
     if poolsNotExported.contains(where: { $0.contains(prefix) }) { return false }
     if ownBlocks.contains(prefix) { return true }
-    if ownBlocks.contains(where: { $0.contains(prefix) }) { return false }
+    if isCovered, ownBlocks.contains(where: { $0.contains(prefix) }) { return false }
     return pools.contains { $0.contains(prefix) }
   }
 

@@ -189,10 +189,11 @@ extension RoutingTable {
     let best = entries[Int(entry)].best
     let prefix = entries[Int(entry)].prefix
     let configuration = group.configuration
-    guard best >= 0, configuration.families.contains(prefix.family),
-      policies[configuration.policy]?.accepts(prefix.prefix) ?? true
-    else { return OutboundGroup.Announced() }
+    guard best >= 0, configuration.families.contains(prefix.family) else { return OutboundGroup.Announced() }
     let path = paths[Int(best)]
+    // A metric below the normal one is that of a workload on its way here: its old host still announces the address.
+    let isCovered = path.peer == .local && arena.summaries[Int(path.attributes)].localPreference <= Self.localPreference(ofMetric: 0)
+    guard policies[configuration.policy]?.accepts(prefix.prefix, isCovered: isCovered) ?? true else { return OutboundGroup.Announced() }
     let key = UInt64(UInt32(bitPattern: path.attributes)) << 32 | UInt64(UInt32(bitPattern: path.peer.rawValue)) << 1 & 0xffff_fffe
       | (prefix.family == .v4 ? 0 : 1)
     let exported: AttributeID

@@ -87,6 +87,12 @@ public struct BGPPeerSpec: Hashable, Sendable {
     case useNodeIP = "UseNodeIP"
     case none = "None"
   }
+  /// What becomes of the next hop of routes that are announced to the peer.
+  public enum NextHopMode: String, Hashable, Sendable, CaseIterable {
+    case auto = "Auto"
+    case own = "Self"
+    case keep = "Keep"
+  }
   /// Which nodes have this peer: one by name, those selected, or (neither given) all.
   public var node: String?
   public var nodeSelector: String?
@@ -96,7 +102,9 @@ public struct BGPPeerSpec: Hashable, Sendable {
   public var peerPort: UInt16?
   public var peerSelector: String?
   public var asNumber: UInt32?
+  /// Older form of `nextHopMode: Keep`, for external peers only; `nextHopMode` wins.
   public var keepOriginalNextHop = false
+  public var nextHopMode: NextHopMode?
   public var sourceAddress: SourceAddress = .useNodeIP
   /// Seconds.
   public var maxRestartTimeSeconds: Int?
