@@ -84,6 +84,10 @@ final class EtcdConnection: Sendable {
     }
   }
 
+  /// More than any server sends. NIO reserves memory for as many times as it allows, so "without limit" would take 16 GiB of addresses for
+  /// each of the three, and a process of that size can no longer fork.
+  private static let frameRate = (count: 1 << 17, window: TimeAmount.milliseconds(100))
+
   private static var connectionConfiguration: NIOHTTP2Handler.ConnectionConfiguration {
     var configuration = NIOHTTP2Handler.ConnectionConfiguration()
     configuration.initialSettings = [
@@ -91,14 +95,17 @@ final class EtcdConnection: Sendable {
       HTTP2Setting(parameter: .initialWindowSize, value: windowSize), HTTP2Setting(parameter: .maxFrameSize, value: 1 << 20),
     ]
     configuration.targetWindowSize = windowSize
-    configuration.controlFrameRateLimit.maximumCount = Int(Int32.max)
+    configuration.controlFrameRateLimit.maximumCount = frameRate.count
+    configuration.controlFrameRateLimit.windowLength = frameRate.window
     return configuration
   }
   private static var streamConfiguration: NIOHTTP2Handler.StreamConfiguration {
     var configuration = NIOHTTP2Handler.StreamConfiguration()
     configuration.targetWindowSize = windowSize
-    configuration.streamResetFrameRateLimit.maximumCount = Int(Int32.max)
-    configuration.streamErrorRateLimit.maximumCount = Int(Int32.max)
+    configuration.streamResetFrameRateLimit.maximumCount = frameRate.count
+    configuration.streamResetFrameRateLimit.windowLength = frameRate.window
+    configuration.streamErrorRateLimit.maximumCount = frameRate.count
+    configuration.streamErrorRateLimit.windowLength = frameRate.window
     return configuration
   }
 
