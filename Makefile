@@ -5,7 +5,7 @@ MARGAY := $(BUILD)/margay
 LAB ?= demo
 export SWIFT_BACKTRACE ?= enable=no
 
-.PHONY: help build demo down test unit e2e-short fuzz goldens clean
+.PHONY: help build demo down test unit e2e-short fuzz goldens bench clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,6 +40,10 @@ fuzz: ## every decoder against hostile octets; TIME=seconds for each, TARGET=jso
 
 goldens: ## rewrite expected outputs, for review as a diff
 	@UPDATE_GOLDENS=1 swift test --no-parallel
+
+bench: ## figures beside our peers', kept in Benchmarks/RESULTS.md; ONLY=routes,cni prints some; ENDPOINTS=250; JSON=1
+	@scripts/prepare bench
+	@scripts/bench $(if $(ONLY),--only $(ONLY),--results Benchmarks/RESULTS.md) $(if $(ENDPOINTS),--endpoints $(ENDPOINTS)) $(if $(JSON),-o json)
 
 clean: ## remove what was built
 	@rm -rf .build
