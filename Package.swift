@@ -134,7 +134,7 @@ let package = Package(
     module("../Testing", "RandomClusters", ["Resources", "Addresses"]),
     module("../Testing", "FuzzTargets", [
       "JSON", "Documents", "Selectors", "Resources", "Names", "Addresses", "Octets", "AddressPlans", "AddressAssignment", "Datastore",
-      "BGPMessages", "BGPSessions", "BGPRoutes", "NetlinkMessages", "Rulesets", "CNIMessages",
+      "BGPMessages", "BGPSessions", "BGPRoutes", "NetlinkMessages", "Rulesets", "CNIMessages", "EtcdMessages", "LabProgram",
     ]),
     .executableTarget(name: "datastore-probe", dependencies: ["Datastore", "DatastoreSQLite", "Sockets"], path: "Testing/datastore-probe"),
 

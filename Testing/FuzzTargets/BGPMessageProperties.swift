@@ -207,8 +207,8 @@ private func checkEncoding(of update: Update, _ decode: DecodeOptions, _ encode:
   }
 }
 
-/// True if the other side read what was meant. Towards two-octet speakers a path travels twice (RFC 6793, section 4.2.2): sequences may come
-/// back joined, and confederation segments have no form for numbers above 65535.
+/// True if the other side read what was meant. Towards two-octet speakers a path travels twice (RFC 6793, section 4.2.2): sequences may
+/// come back joined, and confederation segments have no form for numbers above 65535.
 private func isSame(_ sent: PathAttributes, _ read: PathAttributes, _ encode: EncodeOptions) -> Bool {
   if encode.fourOctetAS { return sent == read }
   var other = read

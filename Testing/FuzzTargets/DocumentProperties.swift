@@ -3,6 +3,7 @@ import Addresses
 import AddressPlans
 import Documents
 import JSON
+import LabProgram
 import Resources
 
 func checkDocuments(_ octets: [UInt8]) throws(Violation) {
@@ -78,6 +79,21 @@ private func withDefaults(_ resource: Resource) -> Resource {
   default: break
   }
   return resource
+}
+
+func checkTopology(_ octets: [UInt8]) throws(Violation) {
+  // A topology may name files to apply; a fuzzer must not open what it thinks up.
+  guard let text = String(validating: octets, as: UTF8.self), text.firstRange(of: "documents") == nil else { return }
+  guard let topology = try? TopologyReader.read(octets, file: "fuzz.yaml", directory: "/nonexistent") else { return }
+  let written = topology.document().yamlText
+  var again: Topology
+  do throws(DocumentErrors) {
+    again = try TopologyReader.read(Array(written.utf8), file: "again.yaml", directory: "/nonexistent")
+  } catch {
+    throw Violation("cannot read its own document: \(error)\n\(written)")
+  }
+  again.objects = topology.objects
+  try claim(again == topology, "\(topology)\nreads back as\n\(again)\nfrom\n\(written)")
 }
 
 func checkBlock(_ octets: [UInt8]) throws(Violation) {

@@ -28,6 +28,9 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case netlink
   case rulesets
   case cni
+  case etcd
+  /// Topology files of the lab.
+  case topology
   /// Inputs in any order to the state machine of one BGP session.
   case session
   /// Inputs in any order to the RIBs.
@@ -49,6 +52,8 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     case .netlink: try checkNetlink(octets)
     case .rulesets: try checkRuleset(octets)
     case .cni: try checkCNI(octets)
+    case .etcd: try checkEtcd(octets)
+    case .topology: try checkTopology(octets)
     case .session: try checkSession(octets)
     case .routes: try checkRoutes(octets)
     }

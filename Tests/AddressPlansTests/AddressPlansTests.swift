@@ -186,3 +186,20 @@ struct PoolChoiceTests {
     #expect(PoolChoice.candidateBlocks(pool, host: "n").prefix(3).allSatisfy { pool.cidr.contains($0) })
   }
 }
+
+@Suite("Blocks that somebody else wrote")
+struct ForeignBlockTests {
+  @Test("Any sequence number and many unknown members are taken, and written back")
+  func odd() throws {
+    let unknown = (0..<20_000).map { JSONObject.Member("member\($0)", 1) }
+    var attribute = JSONValue.object(JSONObject(unknown))
+    attribute["handle_id"] = "h"
+    let document: JSONValue = [
+      "cidr": "10.65.0.0/30", "allocations": [0, nil, nil, nil], "unallocated": [1, 2, 3], "attributes": [attribute],
+      "sequenceNumber": .unsigned(.max),
+    ]
+    var block = try AllocationBlock(parsing: document)
+    #expect(block.allocate(1, for: .init(handleID: "i", secondary: [:])).count == 1)
+    #expect(block.json()["attributes"]?.array?.first?.object?.members.count == 20_002)
+  }
+}

@@ -320,3 +320,49 @@ struct ASPathTests {
     #expect(ASPath(segments: [.init(.set, [3])]).neighborAS == nil)
   }
 }
+
+@Suite("Hostile UPDATE messages")
+struct HostileUpdateTests {
+  private func attribute(_ flags: UInt8, _ code: UInt8, _ value: [UInt8]) -> [UInt8] {
+    [flags | 0x10, code, UInt8(value.count >> 8), UInt8(value.count & 255)] + value
+  }
+  private func update(_ attributes: [UInt8], _ nlri: [UInt8] = [24, 10, 0, 1]) -> [UInt8] {
+    frame(.update, [0, 0, UInt8(attributes.count >> 8), UInt8(attributes.count & 255)] + attributes + nlri)
+  }
+  private let origin: [UInt8] = [0x40, 1, 1, 0]
+  private let nextHop: [UInt8] = [0x40, 3, 4, 192, 0, 2, 9]
+
+  @Test("A path of two-octet numbers that is too long in four octets is used, and told to nobody whose form cannot hold it (RFC 8654)")
+  func longPath() throws {
+    let path = (0..<120).flatMap { _ in [2, 255] + [UInt8](repeating: 1, count: 510) } as [UInt8]
+    let options = DecodeOptions(isExternal: true, fourOctetAS: false, extendedMessages: true)
+    let read = try decodeUpdate(update(origin + attribute(0x40, 2, path) + nextHop), options)
+    let announcement = try #require(read.announcements.first)
+    #expect(announcement.attributes.asPath.length == 120 * 255)
+    for fourOctetAS in [true, false] {
+      var octets: [UInt8] = []
+      let encoded = EncodedAttributes(
+        announcement.attributes, family: .ipv4Unicast, options: EncodeOptions(fourOctetAS: fourOctetAS, extendedMessages: true))
+      #expect(UpdateEncoder.announce(announcement.destinations, with: encoded, into: &octets) == !fourOctetAS)
+      #expect(octets.isEmpty == fourOctetAS)
+    }
+  }
+
+  @Test("Thousands of repeated attributes make a few remarks")
+  func repetitions() throws {
+    let repeated = (0..<1200).flatMap { _ in [0x80, 99, 0] as [UInt8] }
+    let attributes = origin + attribute(0x40, 2, [2, 1, 0, 0, 0xfd, 0xe9]) + nextHop + repeated
+    let read = try decodeUpdate(update(attributes), DecodeOptions(isExternal: true))
+    #expect(read.announcements.count == 1 && (1...10).contains(read.remarks.count))
+  }
+
+  @Test("A fault beside destinations of a family that was not agreed on is no reason to end the session (RFC 7606, section 5.2)")
+  func foreignFamily() throws {
+    let reach: [UInt8] = [0, 1, 4, 4, 192, 0, 2, 9, 0, 24, 0, 0, 1]
+    let badOrigin: [UInt8] = [0x40, 1, 1, 7]
+    let read = try decodeUpdate(update(attribute(0x80, 14, reach) + badOrigin, []), DecodeOptions(isExternal: true))
+    #expect(read.announcements.isEmpty && read.withdrawals.isEmpty && read.remarks.map(\.fault) == [.treatAsWithdraw])
+    // Without any destinations the fault may have swallowed them.
+    #expect(throws: MessageFailure.self) { try decodeUpdate(update(badOrigin, []), DecodeOptions(isExternal: true)) }
+  }
+}

@@ -41,6 +41,8 @@ struct ResourceStoreTests {
       (ResourceKey(.workloadEndpoint, name: "node1-k8s-web--1-eth0"), "workloadendpoints/default/node1-k8s-web--1-eth0"),
       (ResourceKey(.globalNetworkPolicy, name: "a/b%c"), "globalnetworkpolicies/a%2fb%25c"),
       (ResourceKey(.ipPool, name: "pool"), "ippools/pool"),
+      // The mark makes one character with the slash before it.
+      (ResourceKey(.ipPool, name: "\u{301}"), "ippools/\u{301}"),
     ])
   func paths(key: ResourceKey, path: String) {
     #expect(key.path == "/calico/resources/v3/projectcalico.org/" + path)

@@ -1,4 +1,6 @@
+import Addresses
 import JSON
+import Resources
 import Testing
 
 @testable import Documents
@@ -127,5 +129,31 @@ struct YAMLTests {
         e: []
 
         """)
+  }
+}
+
+@Suite("Documents made to be expensive")
+struct ExpensiveDocumentTests {
+  @Test("Merge keys that multiply empty mappings are bounded like everything else that is expanded")
+  func merges() {
+    var text = "a0: &a0 {}\n"
+    for level in 1...12 { text += "a\(level): &a\(level)\n  <<: [\((0..<10).map { _ in "*a\(level - 1)" }.joined(separator: ", "))]\n" }
+    #expect(throws: DocumentErrors.self) { try DocumentReader.read(bytes: Array(text.utf8), file: "merges.yaml") }
+  }
+  @Test("A field with a name of a million octets is unknown, and compared with nothing")
+  func longName() throws {
+    let rule = JSONValue.object(JSONObject([.init("action", "Allow"), .init(String(repeating: "x", count: 1_000_000), 1)]))
+    let value: JSONValue = ["metadata": ["name": "p"], "spec": ["ingress": [rule]]]
+    let read = try ResourceCodec.decodeReporting(kind: .networkPolicy, value: value)
+    #expect(read.faults.count == 1)
+  }
+  @Test("A network put in front of fifty thousand keeps them in their places")
+  func largeSet() throws {
+    let nets = (0..<50_000).map { "10.\($0 >> 8).\($0 & 255).0/24" }
+    let old: JSONValue = ["kind": "GlobalNetworkSet", "metadata": ["name": "s"], "spec": ["nets": .array(nets.map { .string($0) })]]
+    guard case .globalNetworkSet(var set) = try ResourceCodec.decodeLenient(kind: .globalNetworkSet, value: old).spec else { return }
+    set.nets.insert(IPPrefix("192.0.2.0/24")!, at: 0)
+    let new = ResourceCodec.encode(Resource(Metadata(name: "s"), .globalNetworkSet(set)), onto: old)
+    #expect(new["spec"]?["nets"]?.array?.compactMap(\.string) == ["192.0.2.0/24"] + nets)
   }
 }

@@ -336,3 +336,13 @@ final class StopFlag: Sendable {
   func request() { state.withLock { $0.requested = true } }
   func finish() { state.withLock { $0.finished = true } }
 }
+
+@Suite("Routes that mean the same")
+struct EqualRouteTests {
+  @Test("The weight of an only next hop says nothing")
+  func weight() {
+    let destination = IPPrefix("10.0.0.0/24")!
+    let heavy = KernelRoute(destination, nextHops: [NextHop(interface: 3, weight: 7)], protocol: .bgp)
+    #expect(heavy == KernelRoute(destination, nextHops: [NextHop(interface: 3)], protocol: .bgp))
+  }
+}

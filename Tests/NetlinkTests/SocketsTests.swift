@@ -1,6 +1,7 @@
 /// The edge to the operating system: the loop, sockets, files, children.
 
 import Addresses
+import Foundation
 import Glibc
 import Sockets
 import Synchronization
@@ -233,6 +234,41 @@ struct FilesTests {
     #expect(!Files.exists("\(directory)/a"))
     try Files.removeTree("\(directory)/a")
     #expect(throws: SystemError.self) { try Files.read("\(directory)/a") }
+  }
+}
+
+@Suite("Status sockets", .timeLimit(.minutes(1)))
+struct StatusSocketTests {
+  /// Connects, reads to the end while the loop turns, and answers what came.
+  private func ask(_ path: String, _ loop: EventLoop) throws -> [UInt8] {
+    let socket = try Socket.connecting(toUnix: path, nonblocking: true)
+    var octets: [UInt8] = []
+    let watch = try loop.add(descriptor: socket.raw, interest: .read) { _ in
+      while let count = try? socket.receive(into: &octets) { if count == 0 { return loop.stop() } }
+    }
+    loop.run()
+    watch.cancel()
+    return octets
+  }
+
+  @Test("Readers who do not read are dropped from the oldest on, and others are served meanwhile")
+  func crowd() throws {
+    let directory = try Files.makeTemporaryDirectory(prefix: "status")
+    defer { try? Files.removeTree(directory) }
+    let loop = try EventLoop()
+    // More than a socket's buffer takes.
+    let status = try StatusSocket(path: "\(directory)/s", loop: loop) { [UInt8](repeating: 7, count: 4 << 20) }
+    let before = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count
+    let idle = try (0..<100).map { _ in Idle(try Socket.connecting(toUnix: "\(directory)/s")) }
+    #expect(try ask("\(directory)/s", loop).count == 4 << 20)
+    let open = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count - before - idle.count
+    #expect(open <= StatusSocket.readersMax, "\(open) descriptors for readers who do not read")
+    status.close()
+  }
+
+  private final class Idle {
+    let socket: Socket
+    init(_ socket: consuming Socket) { self.socket = socket }
   }
 }
 

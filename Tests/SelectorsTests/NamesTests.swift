@@ -143,7 +143,16 @@ struct NamesTests {
     arguments: [
       "", "1970-01-01", "1970-02-30T00:00:00Z", "1970-13-01T00:00:00Z", "1970-01-01T24:00:00Z", "1970-01-01T00:00:00",
       "1970-01-01T00:00:00.Z",
-      "1970-01-01T00:00:00Zx", "1970-01-01T00:00:00+2:00",
+      "1970-01-01T00:00:00Zx", "1970-01-01T00:00:00+2:00", "0000-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01",
     ])
   func badTimes(text: String) { #expect(UTCTime(text) == nil) }
+}
+
+@Suite("Names of endpoints that nobody gives")
+struct ForeignEndpointNameTests {
+  @Test("libnetwork has one word in the place of the workload; another is no name")
+  func libnetwork() throws {
+    #expect(try WorkloadEndpointName(parsing: "n-libnetwork-libnetwork-e").description == "n-libnetwork-libnetwork-e")
+    #expect(throws: WorkloadEndpointName.Fault.self) { try WorkloadEndpointName(parsing: "n-libnetwork-web-e") }
+  }
 }

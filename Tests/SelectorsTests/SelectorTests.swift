@@ -187,6 +187,22 @@ struct SelectorTests {
   }
 }
 
+@Suite("Selectors of any size and spelling")
+struct LargeSelectorTests {
+  @Test("Values that look alike and differ in octets make two selectors, as they make two identifiers")
+  func spelling() throws {
+    let (composed, decomposed) = (try Selector(parsing: "a == \"\u{e9}\""), try Selector(parsing: "a == \"e\u{301}\""))
+    #expect(composed != decomposed && composed.uniqueID != decomposed.uniqueID)
+  }
+  @Test("What a hundred thousand alternatives have in common is found in one pass")
+  func alternatives() throws {
+    let text = (0..<100_000).map { "a == \"\($0)\"" }.joined(separator: " || ")
+    let restriction = try #require(try Selector(parsing: text).restrictions["a"])
+    #expect(restriction.mustBePresent && restriction.values?.count == 100_000)
+    #expect(try Selector(parsing: text + " || has(b)").restrictions.isEmpty)
+  }
+}
+
 /// SplitMix64: small, seedable, good enough to choose test cases.
 struct Generator: RandomNumberGenerator {
   var state: UInt64

@@ -1,17 +1,27 @@
+import CLinux
+
 /// A daemon's status for whoever asks on the same machine: connect, read one document to its end.
 ///
 /// The document is made when somebody connects, on the loop's thread, so it is one consistent picture. A slow reader gets what fits into
 /// the socket's buffer at once and the rest as it reads; it cannot hold the daemon up, and one that does not read is dropped.
+///
+/// Everybody on the machine may ask, so asking has bounds: making documents takes at most a tenth of the daemon's time, since whoever asks
+/// sooner gets the one just made; and of many who do not read, the longest waiting is dropped.
 public final class StatusSocket {
   /// How long a reader may take for the whole document.
   public static let patience: Duration = .seconds(5)
+  /// So many may read slowly at once.
+  public static let readersMax = 32
 
   private let path: String
   private let listener: Socket
   private var watch: EventLoop.Watch?
   private var readers: [ObjectIdentifier: Reader] = [:]
   private let loop: EventLoop
-  private let document: () -> [UInt8]
+  private let make: () -> [UInt8]
+  private var latest: (octets: [UInt8], until: Int64)?
+  /// Slow readers in the order in which they came.
+  private var order: [ObjectIdentifier] = []
 
   private final class Reader {
     let socket: Socket
@@ -39,7 +49,7 @@ public final class StatusSocket {
   public init(path: String, loop: EventLoop, document: @escaping () -> [UInt8]) throws(SystemError) {
     self.path = path
     self.loop = loop
-    self.document = document
+    make = document
     listener = try Socket.listening(atUnix: path, mode: 0o666)
     watch = try loop.add(descriptor: listener.raw, interest: .read) { [weak self] _ in self?.accept() }
   }
@@ -52,10 +62,22 @@ public final class StatusSocket {
     }
   }
 
+  /// The latest one is good for ten times as long as it took to make.
+  private func document() -> [UInt8] {
+    let begin = cl_monotonic_nanoseconds()
+    if let latest, begin < latest.until { return latest.octets }
+    let octets = make()
+    let end = cl_monotonic_nanoseconds()
+    latest = (octets, end + 9 * (end - begin))
+    return octets
+  }
+
   private func serve(_ reader: Reader) {
     guard reader.write() else { return }
+    if readers.count >= Self.readersMax, let oldest = order.first { end(oldest) }
     let key = ObjectIdentifier(reader)
     readers[key] = reader
+    order.append(key)
     do throws(SystemError) {
       reader.watch = try loop.add(descriptor: reader.socket.raw, interest: .write) { [weak self, weak reader] _ in
         if reader?.write() != true { self?.end(key) }
@@ -68,6 +90,7 @@ public final class StatusSocket {
 
   private func end(_ key: ObjectIdentifier) {
     guard let reader = readers.removeValue(forKey: key) else { return }
+    order.removeAll { $0 == key }
     reader.watch?.cancel()
     reader.timer?.cancel()
   }
