@@ -14,10 +14,10 @@ build: ## both executables, optimised, in .build/release
 	@scripts/prepare build
 	@scripts/build
 
-demo: ## a small datacenter in network namespaces, with traffic; KEEP=1 leaves it standing
+demo: ## a small datacenter in network namespaces, with traffic; KEEP=1 leaves it standing, DATASTORE=etcd
 	@scripts/prepare demo
 	@scripts/build
-	@$(MARGAY) lab demo --name $(LAB) $(if $(KEEP),--keep)
+	@$(MARGAY) lab demo --name $(LAB) $(if $(KEEP),--keep) $(if $(DATASTORE),--datastore $(DATASTORE))
 
 down: ## remove a lab that was kept (LAB=name)
 	@$(MARGAY) lab down --name $(LAB)

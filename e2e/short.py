@@ -9,10 +9,13 @@ import claims_gateway
 import claims_labs
 import claims_restart
 import claims_security
+import claims_topologies
 from claims import Claims
 from labs import Lab
 
-GROUPS = ["labs", "observers", "gateway", "security", "addresses", "restart", "errors", "interrupt"]
+GROUPS = ["labs", "observers", "gateway", "security", "addresses", "restart", "errors", "interrupt", "topologies"]
+# Groups that bring up what they need themselves.
+ALONE = {"errors", "interrupt", "topologies"}
 
 
 def main(words):
@@ -25,7 +28,7 @@ def main(words):
     claim = run.claim
     a, b = Lab("a", "mesh"), Lab("b", "as-per-host")
     try:
-        if set(wanted) - {"errors", "interrupt"}:
+        if set(wanted) - ALONE:
             run.heading(f"Two labs side by side: {a.name} (mesh), {b.name} (an AS for each host)")
             labs = claims_labs.Labs(a, b)
             if not claim("both come up", labs.up):
@@ -83,9 +86,9 @@ def main(words):
             claim("a policy in a tier that does not exist", claims_cli.missing_tier)
             claim("datastores, files, kinds and labs that are not there", claims_cli.datastore_problems)
             claim("a user without rights is told so", claims_cli.not_root)
-            if set(wanted) - {"errors", "interrupt"}:
+            if set(wanted) - ALONE:
                 claim("status needs no root", claims_cli.lab_status_for_users, a)
-        if set(wanted) - {"errors", "interrupt"}:
+        if set(wanted) - ALONE:
             run.heading("Ends")
             claim("`lab down` leaves nothing, and the other lab alone", claims_cli.torn_down, (a, b))
         if "interrupt" in wanted:
@@ -94,6 +97,13 @@ def main(words):
                 claim(moment, claims_cli.interrupted, word, condition)
             claim("SIGTERM while sessions come up", claims_cli.interrupted, "it", "margay node on each host", signal.SIGTERM)
             claim("kill -9 of the demo, then `lab down`", claims_cli.killed_demo)
+        if "topologies" in wanted:
+            run.heading("Topologies from files")
+            claim("mistakes point into the file", claims_topologies.mistakes_point_into_the_file)
+            claim("a dry run makes nothing", claims_topologies.dry_run_makes_nothing)
+            for name in claims_topologies.examples():
+                claim(f"Examples/{name}.yaml comes up, works, and goes", claims_topologies.comes_up_and_goes, name)
+            claim("Ctrl-C while one comes up", claims_topologies.interrupted_up)
     finally:
         for lab in (a, b):
             lab.down()

@@ -70,7 +70,10 @@ public struct TrafficCheck {
 
   /// Asks until seen equals expected, at most `settle`: a policy needs a moment from the datastore to every kernel.
   public func matrix(_ traffic: Traffic, settle: Duration) throws -> (matrix: Matrix, tries: Int) {
-    let expected = try expectations()
+    try matrix(traffic, expected: try expectations(), settle: settle)
+  }
+
+  func matrix(_ traffic: Traffic, expected: [Probe: Verdict], settle: Duration) throws -> (matrix: Matrix, tries: Int) {
     let probes = expected.keys.sorted { "\($0)" < "\($1)" }
     let deadline = MonotonicInstant.now + settle
     var tries = 0

@@ -9,7 +9,7 @@ extension Topology {
       .object(JSONObject(labels.sorted { $0.key < $1.key }.map { .init($0.key, .string($0.value)) }))
     }
     func object(_ members: [(String, JSONValue?)]) -> JSONValue {
-      .object(JSONObject(members.compactMap { name, value in value.map { .init(name, $0) } }))
+      .object(JSONObject(members.compactMap { name, value in value.flatMap { $0.isNull ? nil : .init(name, $0) } }))
     }
     func number(_ asNumber: UInt32?) -> JSONValue? { asNumber.map { .integer(Int64($0)) } }
     func router(_ router: Router) -> JSONValue {
