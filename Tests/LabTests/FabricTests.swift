@@ -24,7 +24,8 @@ import Testing
     return resources
   }
 
-  @Test("Calico's objects give every Margay speaker exactly the sessions of the fabric, with the right AS on both sides", arguments: examples)
+  @Test(
+    "Calico's objects give every Margay speaker exactly the sessions of the fabric, with the right AS on both sides", arguments: examples)
   func objectsGiveTheSessions(_ name: String) throws {
     let fabric = Fabric(try example(name))
     let resources = try resources(fabric)
@@ -79,7 +80,9 @@ import Testing
         var hops = 0
         while !ends.contains(where: { $0.place == here && $0.addresses.contains { $0.prefix.contains(target) } }), hops < 10 {
           if fabric.speaker(here).map({ [$0.address4.address, $0.address6.address].contains(target) }) == true { break }
-          let route = fabric.underlayRoutes(of: here).filter { $0.destination.contains(target) }.max { $0.destination.length < $1.destination.length }
+          let route = fabric.underlayRoutes(of: here).filter { $0.destination.contains(target) }.max {
+            $0.destination.length < $1.destination.length
+          }
           guard let gateway = route?.gateways.first, let next = owner[gateway] else {
             Issue.record("\(name): \(here) has no way to \(target)")
             break

@@ -37,7 +37,8 @@ struct EtcdServer {
       return false
     }
     let command = ChildCommand(
-      etcdctl, ["--endpoints", endpoint, "--command-timeout=1s", "endpoint", "health"], environment: ["ETCDCTL_API=3", "PATH=/usr/bin:/bin"],
+      etcdctl, ["--endpoints", endpoint, "--command-timeout=1s", "endpoint", "health"],
+      environment: ["ETCDCTL_API=3", "PATH=/usr/bin:/bin"],
       networkNamespace: namespace.descriptor.borrowed, newProcessGroup: true)
     return (try? command.runToEnd())?.code == 0
   }

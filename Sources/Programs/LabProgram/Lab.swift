@@ -120,7 +120,11 @@ public final class Lab {
     case .margay:
       let log = try openLog(router.name)
       let process = try ChildCommand(
-        executable, ["bgp", "--name", router.name, "--datastore", datastoreName, "--run-dir", paths.host(router.name), "--state-dir", "\(paths.host(router.name))/state"],
+        executable,
+        [
+          "bgp", "--name", router.name, "--datastore", datastoreName, "--run-dir", paths.host(router.name), "--state-dir",
+          "\(paths.host(router.name))/state",
+        ],
         output: log.borrowed, error: log.borrowed, networkNamespace: namespace.descriptor.borrowed, newProcessGroup: true
       ).start()
       try Files.writeAtomically(Array("bgp \(process.pid)\n".utf8), to: "\(paths.host(router.name))/node.pids")
@@ -249,7 +253,9 @@ public final class Lab {
     let states: [String]
     if speaker.isMargay {
       if !speaker.isRouter {
-        guard let felix = status(of: speaker.name, "felix"), felix["inSync"]?.bool == true else { return "felix on \(speaker.name) is not in sync" }
+        guard let felix = status(of: speaker.name, "felix"), felix["inSync"]?.bool == true else {
+          return "felix on \(speaker.name) is not in sync"
+        }
       }
       guard let sessions = status(of: speaker.name, "bgp")?["sessions"]?.array else { return "bgp on \(speaker.name) gives no status" }
       states = sessions.map { $0["state"]?.string ?? "" }

@@ -1,4 +1,4 @@
-/// What stands in a lab and how it is, gathered from its daemons, routers and kernels: as values, for the tree that people see and for JSON.
+/// What stands in a lab and how it is, gathered from its daemons, routers and kernels: values, for the tree that people see and for JSON.
 import Addresses
 import Glibc
 import JSON
@@ -60,13 +60,16 @@ public struct LabStatus: Sendable {
       lab.topology.datastore == .etcd && !EtcdServer(paths: lab.paths, fabric: fabric).isHealthy() ? "does not answer" : nil
     let owners = Dictionary(
       fabric.speakers.flatMap { speaker in [speaker.address4, speaker.address6].map { ($0.address, speaker.name) } }
-        + fabric.cables.flatMap(\.ends).flatMap { end in end.addresses.map { ($0.address, end.place) } }, uniquingKeysWith: { first, _ in first })
+        + fabric.cables.flatMap(\.ends).flatMap { end in end.addresses.map { ($0.address, end.place) } },
+      uniquingKeysWith: { first, _ in first })
     speakers = fabric.speakers.map { Self.speaker($0, lab, owners) }
     var states: [IPAddress: String] = [:]
     for host in lab.topology.hosts {
       for endpoint in lab.status(of: host, "felix")?["endpoints"]?.array ?? [] {
         for address in endpoint["addresses"]?.array ?? [] {
-          if let address = address.string.flatMap({ InterfaceAddress($0)?.address ?? IPAddress($0) }) { states[address] = endpoint["state"]?.string }
+          if let address = address.string.flatMap({ InterfaceAddress($0)?.address ?? IPAddress($0) }) {
+            states[address] = endpoint["state"]?.string
+          }
         }
       }
     }

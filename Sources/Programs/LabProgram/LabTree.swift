@@ -26,7 +26,8 @@ struct LabTree {
     default: roots = spines.map { Branch(text: line($0)) } + racks
     }
     if let datastore = status.links.first(where: { $0.ends.first == Topology.etcd }) {
-      roots.append(Branch(text: "\(palette(Topology.etcd, .bold))  \(status.datastore)  \(mark(status.datastoreFault))  \(link(datastore))"))
+      roots.append(
+        Branch(text: "\(palette(Topology.etcd, .bold))  \(status.datastore)  \(mark(status.datastoreFault))  \(link(datastore))"))
     }
     var text = head + roots.map { $0.text + "\n" + draw($0.branches, "") }.joined()
     for speaker in status.speakers {
@@ -43,7 +44,8 @@ struct LabTree {
   private func draw(_ branches: [Branch], _ margin: String) -> String {
     branches.enumerated().map { index, branch in
       let isLast = index == branches.count - 1
-      return margin + palette(isLast ? "└─ " : "├─ ", .dim) + branch.text + "\n" + draw(branch.branches, margin + (isLast ? "   " : palette("│  ", .dim)))
+      return margin + palette(isLast ? "└─ " : "├─ ", .dim) + branch.text + "\n"
+        + draw(branch.branches, margin + (isLast ? "   " : palette("│  ", .dim)))
     }.joined()
   }
 

@@ -6,7 +6,8 @@ import Sockets
 
 extension Lab {
   func wire() throws {
-    let places = topology.routers.map(\.name) + fabric.cables.map(\.a.place).filter { name in !topology.routers.contains { $0.name == name } }
+    let places =
+      topology.routers.map(\.name) + fabric.cables.map(\.a.place).filter { name in !topology.routers.contains { $0.name == name } }
     for place in places {
       Interruption.stopHere()
       let namespace = try NetworkNamespace.create(named: paths.namespace(place))
@@ -42,9 +43,10 @@ extension Lab {
     let netlink = try RouteNetlink(namespace: NetworkNamespace.open(named: paths.namespace(place)))
     for route in fabric.underlayRoutes(of: place) {
       let hops = try route.gateways.compactMap { gateway -> NextHop? in
-        guard let own = fabric.cables.flatMap(\.ends).first(where: { end in
-          end.place == place && end.addresses.contains { $0.prefix.contains(gateway) }
-        }), let link = try netlink.link(named: own.interface), link.isUp
+        guard
+          let own = fabric.cables.flatMap(\.ends).first(where: { end in
+            end.place == place && end.addresses.contains { $0.prefix.contains(gateway) }
+          }), let link = try netlink.link(named: own.interface), link.isUp
         else { return nil }
         return NextHop(gateway: gateway, interface: link.index)
       }

@@ -53,7 +53,8 @@ extension Lab {
   /// ADD in the workload's namespace, which exists.
   func add(_ workload: Topology.Workload, on host: String, addresses: [IPAddress]) throws {
     let containerID = Files.random(32).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
-    guard let result = try callPlugin("ADD", workload, on: host, containerID: containerID, addresses: addresses), let ips = result["ips"]?.array
+    guard let result = try callPlugin("ADD", workload, on: host, containerID: containerID, addresses: addresses),
+      let ips = result["ips"]?.array
     else { throw LabProblem("margay-cni ADD for \(workload.name) on \(host) gave no addresses") }
     var given: [IPFamily: IPAddress] = [:]
     for ip in ips {

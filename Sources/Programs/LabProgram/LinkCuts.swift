@@ -10,7 +10,10 @@ import NetlinkMessages
 import Sockets
 
 extension Lab {
-  public enum LinkState: String, Sendable { case up, cut, silent = "cut silently" }
+  public enum LinkState: String, Sendable {
+    case up, cut
+    case silent = "cut silently"
+  }
 
   public var linkNames: [String] { fabric.cables.map(\.name) }
 

@@ -1,9 +1,9 @@
 /// `margay lab`: a small datacenter in network namespaces. Here: making one and removing it.
 import ArgumentParser
+import Documents
 import Glibc
 import JSON
 import LabProgram
-import Documents
 import Sockets
 import Tables
 

@@ -92,7 +92,8 @@ extension Lab {
   }
 
   struct Exec: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Run a command on a host, on a router, beside the datastore or in a workload.")
+    static let configuration = CommandConfiguration(
+      abstract: "Run a command on a host, on a router, beside the datastore or in a workload.")
     @OptionGroup var lab: NameOption
     @Argument(help: "host1, rack, etcd, web-1 …") var place: String
     @Argument(parsing: .captureForPassthrough, help: "The command and its arguments, after --.") var command: [String]

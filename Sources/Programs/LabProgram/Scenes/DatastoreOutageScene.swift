@@ -1,8 +1,8 @@
 /// The datastore dies and comes back under traffic.
 import Addresses
+import Glibc
 import JSON
 import PolicyOracle
-import Glibc
 import Sockets
 import Tables
 
@@ -32,7 +32,9 @@ extension Demo {
     result.wrong += matrix.wrong.count
     for cell in matrix.wrong.prefix(5) { result.problems.append("without a datastore: \(cell.probe): \(cell.outcome)") }
 
-    let refused = try narrator.step("margay apply, which must fail and say why") { try lab.tryToApply(DemoDocuments.policies, as: "refused.yaml") }
+    let refused = try narrator.step("margay apply, which must fail and say why") {
+      try lab.tryToApply(DemoDocuments.policies, as: "refused.yaml")
+    }
     narrator.say("  exit code \(refused.code): " + (refused.output.split(separator: "\n").first.map(String.init) ?? "nothing said"))
     if refused.code == 0 { result.problems.append("margay apply succeeded without a datastore") }
     if !refused.output.contains("172.30.250.2") { result.problems.append("margay apply did not say which datastore is away") }
@@ -60,7 +62,9 @@ extension Lab {
 
   /// What the host's daemons say of their datastore: nil while both have it.
   func datastoreFault(_ host: Topology.Host) -> String? {
-    guard let felix = status(of: host, "felix"), let bgp = status(of: host, "bgp") else { return "a daemon of \(host.name) does not answer" }
+    guard let felix = status(of: host, "felix"), let bgp = status(of: host, "bgp") else {
+      return "a daemon of \(host.name) does not answer"
+    }
     if let fault = felix["datastore"]?.string, fault != "connected" { return fault }
     return bgp["problems"]?.array?.compactMap(\.string).first { $0.contains("datastore") }
   }

@@ -120,7 +120,9 @@ struct Fabric {
   /// Where `speaker` is reached by `peer`: BIRD at its end of the cable between them, if there is one, so that it notices a cut at once;
   /// everyone else at the address of its own.
   func address(of speaker: Speaker, for peer: Speaker, _ family: IPFamily) -> IPAddress {
-    if speaker.isRouter, !speaker.isMargay, !(peer.isRouter && peer.isMargay), let cable = cables.first(where: { $0.joins(speaker.name, peer.name) }) {
+    if speaker.isRouter, !speaker.isMargay, !(peer.isRouter && peer.isMargay),
+      let cable = cables.first(where: { $0.joins(speaker.name, peer.name) })
+    {
       let end = cable.a.place == speaker.name ? cable.a : cable.b
       return (family == .v4 ? end.address4 : end.address6).address
     }

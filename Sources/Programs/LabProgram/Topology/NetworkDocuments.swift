@@ -15,7 +15,9 @@ struct NetworkDocuments {
 
   private var pools: String {
     topology.pools.enumerated().map { index, pool in
-      let family = topology.pools.count { $0.family == pool.family } > 1 ? "\(pool.family)-\(index + 1)".lowercased() : pool.family == .v4 ? "v4" : "v6"
+      let family =
+        topology.pools.count { $0.family == pool.family } > 1
+        ? "\(pool.family)-\(index + 1)".lowercased() : pool.family == .v4 ? "v4" : "v6"
       return """
         apiVersion: projectcalico.org/v3
         kind: IPPool
@@ -140,7 +142,10 @@ struct NetworkDocuments {
   /// away.
   static func profiles(_ namespaces: [Topology.Namespace]) -> String {
     namespaces.map { namespace in
-      let labels = (namespace.labels.sorted { $0.key < $1.key }.map { ("pcns.\($0.key)", $0.value) } + [("pcns.projectcalico.org/name", namespace.name)])
+      let labels =
+        (namespace.labels.sorted { $0.key < $1.key }.map { ("pcns.\($0.key)", $0.value) } + [
+          ("pcns.projectcalico.org/name", namespace.name)
+        ])
         .map { "    \"\($0.0)\": \"\($0.1)\"\n" }.joined()
       return """
         apiVersion: projectcalico.org/v3

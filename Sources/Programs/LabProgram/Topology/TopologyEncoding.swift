@@ -69,6 +69,7 @@ extension Topology {
   }
 
   private func isImplied(_ cable: Cable) -> Bool {
-    hosts.contains { $0.name == cable.a } || routers.contains { $0.role == .spine && $0.name == cable.b && racks.contains { $0.name == cable.a } }
+    hosts.contains { $0.name == cable.a }
+      || routers.contains { $0.role == .spine && $0.name == cable.b && racks.contains { $0.name == cable.a } }
   }
 }

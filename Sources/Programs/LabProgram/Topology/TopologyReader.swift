@@ -1,5 +1,5 @@
-/// A topology file, `kind: Topology`, to a topology. What it leaves out is filled in; what is wrong is told all at once, each with its place
-/// in the file, the value, the rule and what to write instead. `Examples/README.md` lists the fields.
+/// A topology file, `kind: Topology`, to a topology. What it leaves out is filled in; what is wrong is told all at once, each with its
+/// place in the file, the value, the rule and what to write instead. `Examples/README.md` lists the fields.
 import Addresses
 import Documents
 import Glibc
@@ -47,10 +47,11 @@ public enum TopologyReader {
       topology.objects.append(other.value)
     }
     guard errors.isEmpty else {
-      throw DocumentErrors(errors.sorted { a, b in
-        guard a.file == b.file else { return b.file != file && a.file == file }
-        return (a.position ?? JSONPosition(line: 0, column: 0)) < (b.position ?? JSONPosition(line: 0, column: 0))
-      })
+      throw DocumentErrors(
+        errors.sorted { a, b in
+          guard a.file == b.file else { return b.file != file && a.file == file }
+          return (a.position ?? JSONPosition(line: 0, column: 0)) < (b.position ?? JSONPosition(line: 0, column: 0))
+        })
     }
     return topology
   }
@@ -111,7 +112,9 @@ struct TopologyDecoding {
     let path = spec.path(field)
     if value.double != nil {
       guard let count = spec.integer(value, path, in: 0...Int64(countMax)) else { return [] }
-      return (0..<Int(count)).map { (FieldReader(JSONObject(), path, findings), count == 1 && prefix != "host" ? prefix : "\(prefix)\($0 + 1)") }
+      return (0..<Int(count)).map {
+        (FieldReader(JSONObject(), path, findings), count == 1 && prefix != "host" ? prefix : "\(prefix)\($0 + 1)")
+      }
     }
     let found = spec.array(field).compactMap { value, path -> (FieldReader, String)? in
       if value.object == nil {
@@ -132,7 +135,8 @@ struct TopologyDecoding {
     guard let number = reader.asNumber("asNumber") else { return nil }
     if topology.arrangement.hasOneAS {
       findings.error(
-        reader.path("asNumber"), .integer(Int64(number)), "has no meaning here: with arrangement \(topology.arrangement.rawValue) all are one AS",
+        reader.path("asNumber"), .integer(Int64(number)),
+        "has no meaning here: with arrangement \(topology.arrangement.rawValue) all are one AS",
         fix: "remove it, set spec.asNumber for all, or write arrangement: as-per-rack or as-per-host")
       return nil
     }
@@ -252,12 +256,14 @@ struct TopologyDecoding {
         findings.error(reader.path("between"), nil, "joins \(ends[0]) to itself")
       } else if let index = topology.cables.firstIndex(where: { $0.joins(ends[0], ends[1]) }) {
         if topology.cables[index].mtu != nil || mtu == nil {
-          findings.error(path, nil, "is the link \(topology.cables[index].name), which is there already", fix: "remove it, or give it an mtu")
+          findings.error(
+            path, nil, "is the link \(topology.cables[index].name), which is there already", fix: "remove it, or give it an mtu")
         }
         topology.cables[index].mtu = mtu
       } else if let host = topology.hosts.first(where: { ends.contains($0.name) }) {
         findings.error(
-          path, nil, "gives \(host.name) a second link: a host has one, to its rack \(host.rack)", fix: "join routers, or change the host's rack")
+          path, nil, "gives \(host.name) a second link: a host has one, to its rack \(host.rack)",
+          fix: "join routers, or change the host's rack")
       } else {
         topology.cables.append(Topology.Cable(a: ends[0], b: ends[1], mtu: mtu))
       }
@@ -315,14 +321,16 @@ struct TopologyDecoding {
       if pool.length > lengthMax {
         findings.error(path, value, "holds no whole block of addresses", fix: "give it a length of \(lengthMax) or less")
       }
-      for (other, name) in [(Topology.underlay4, "the lab's underlay"), (Topology.underlay6, "the lab's underlay")] + pools.map({ ($0, "the pool") })
+      for (other, name) in [(Topology.underlay4, "the lab's underlay"), (Topology.underlay6, "the lab's underlay")]
+        + pools.map({ ($0, "the pool") })
       where other.overlaps(pool) {
         findings.error(path, value, "overlaps \(name) \(other)", fix: "choose another network")
       }
       pools.append(pool)
     }
     if pools.isEmpty, findings.errors.isEmpty {
-      findings.error(spec.path("pools"), nil, "names no pool", fix: "name one, or leave pools out for \(Topology.pool4) and \(Topology.pool6)")
+      findings.error(
+        spec.path("pools"), nil, "names no pool", fix: "name one, or leave pools out for \(Topology.pool4) and \(Topology.pool6)")
     }
     topology.pools = pools
   }
@@ -451,13 +459,15 @@ struct TopologyDecoding {
     for (number, group) in Dictionary(grouping: fabric.speakers, by: \.asNumber).sorted(by: { $0.key < $1.key })
     where topology.arrangement == .asPerHost && group.count > 1 {
       findings.error(
-        spec.path, nil, "gives AS \(number) to \(group.map(\.name).joined(separator: " and ")): each would refuse the other's routes as a loop",
+        spec.path, nil,
+        "gives AS \(number) to \(group.map(\.name).joined(separator: " and ")): each would refuse the other's routes as a loop",
         fix: "give each its own asNumber, or none")
     }
     let racks = Dictionary(grouping: topology.routers, by: { topology.asNumber(of: $0) })
     for (number, group) in racks.sorted(by: { $0.key < $1.key }) where topology.arrangement == .asPerRack && group.count > 1 {
       findings.error(
-        spec.path, nil, "gives AS \(number) to \(group.map(\.name).joined(separator: " and ")): each would refuse the other's routes as a loop",
+        spec.path, nil,
+        "gives AS \(number) to \(group.map(\.name).joined(separator: " and ")): each would refuse the other's routes as a loop",
         fix: "give each its own asNumber, or none")
     }
   }
@@ -479,7 +489,8 @@ struct PlaceNames {
       findings.error(path, .string(name), "cannot name a \(kind): \(fault)")
     } else if name.utf8.count > lengthMax {
       findings.error(
-        path, .string(name), "is too long for a \(kind): it has \(name.utf8.count) characters"
+        path, .string(name),
+        "is too long for a \(kind): it has \(name.utf8.count) characters"
           + (kind == "workload" ? "" : ", and names an interface"), fix: "use at most \(lengthMax)")
     } else if let other = kinds[name] {
       findings.error(path, .string(name), "is the name of a \(other) already", fix: "choose another: places share one set of names")

@@ -10,7 +10,8 @@ extension Topology {
     for speaker in fabric.speakers {
       let role = routers.first { $0.name == speaker.name }?.role.rawValue ?? "host in \(speaker.rack ?? "?")"
       table.append([
-        speaker.name, role + (speaker.clusterID.map { ", reflector \($0)" } ?? ""), speaker.isMargay ? "margay" : "bird", "\(speaker.asNumber)",
+        speaker.name, role + (speaker.clusterID.map { ", reflector \($0)" } ?? ""), speaker.isMargay ? "margay" : "bird",
+        "\(speaker.asNumber)",
         "\(speaker.address4.address)", fabric.sessions(of: speaker.name).joined(separator: " "),
       ])
     }
