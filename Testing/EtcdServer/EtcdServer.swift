@@ -53,6 +53,7 @@ public final class EtcdServer: Sendable {
 
   public let folder: String
   private let options: Options
+  private let moreArguments = Mutex<[String]>([])
   private let members: Mutex<[Member]>
 
   public static let path = executable("etcd")
@@ -68,6 +69,7 @@ public final class EtcdServer: Sendable {
     self.options = options
     // In memory where possible: etcd waits for each write to be on the disk, and these disks are not what is tested.
     folder = try Files.makeTemporaryDirectory(prefix: "margay-etcd-", in: unsafe access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp")
+    try Self.removeAtExit(folder)
     let ports = try Self.freePorts(options.members * 2)
     members = Mutex(
       (0..<options.members).map { Member(name: "m\($0)", clientPort: ports[2 * $0], peerPort: ports[2 * $0 + 1], process: nil) })
@@ -77,6 +79,17 @@ public final class EtcdServer: Sendable {
       if let process = member.process { kill(process.pid, SIGKILL) }
     }
     try? Files.removeTree(folder)
+  }
+
+  /// Removes `folder` when this process has ended, however it ended: a shell waits for the end of a pipe that only we hold.
+  public static func removeAtExit(_ folder: String) throws {
+    var ends: [CInt] = [-1, -1]
+    guard unsafe cl_pipe(&ends) == 0 else { throw Fault("no pipe") }
+    defer { close(ends[0]) }
+    // A member that is being killed meanwhile may write once more.
+    let script = "cat; rm -rf \"$0\"; sleep 1; rm -rf \"$0\""
+    // Neither its end nor ours is waited for; the other end of the pipe stays open on purpose.
+    _ = try ChildCommand("/bin/sh", ["-c", script, folder], input: ends[0], output: nil, error: nil, newProcessGroup: true).start()
   }
 
   /// Ports that were free a moment ago.
@@ -143,7 +156,7 @@ public final class EtcdServer: Sendable {
       if options.isClientCertificateWanted { arguments.append("--client-cert-auth") }
     }
     // The last of two equal options counts.
-    arguments += options.arguments
+    arguments += options.arguments + moreArguments.withLock { $0 }
     let command = ChildCommand(path, arguments, environment: ["PATH=/usr/bin:/bin"], output: nil, error: nil, deathSignal: SIGKILL)
     return try await withCheckedThrowingContinuation { continuation in
       do {
@@ -181,12 +194,26 @@ public final class EtcdServer: Sendable {
     if let process = members.withLock({ $0[index].process }) { kill(process.pid, number) }
   }
 
-  /// Runs etcdctl against the cluster.
+  /// Arguments of the next start, in place of those given here before.
+  public func setArguments(_ arguments: [String]) { moreArguments.withLock { $0 = arguments } }
+
+  /// A number that the first member tells of itself, by its name among Prometheus' metrics. Only without TLS.
+  public func metric(_ name: String) throws -> Double {
+    let request = "exec 3<>/dev/tcp/127.0.0.1/\(endpoints[0].port); printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
+    let text = try ChildCommand("/bin/bash", ["-c", request]).runToEnd().output
+    for line in text.split(separator: "\n") where line.hasPrefix(name + " ") {
+      if let value = Double(line.dropFirst(name.count + 1)) { return value }
+    }
+    throw Fault("no metric \(name)")
+  }
+
+  /// Runs etcdctl against the cluster, or against the given endpoints.
   @discardableResult
-  public func control(_ words: [String], user: String? = nil) throws -> String {
-    var arguments = ["--endpoints", endpoints.map { "\(options.tls == nil ? "http" : "https")://\($0)" }.joined(separator: ",")]
+  public func control(_ words: [String], user: String? = nil, at endpoints: [EtcdEndpoint]? = nil) throws -> String {
+    var arguments = ["--endpoints", (endpoints ?? self.endpoints).map { "\(options.tls == nil ? "http" : "https")://\($0)" }.joined(separator: ",")]
     if let tls = options.tls {
-      arguments += ["--cacert", tls.authority, "--cert", tls.clientCertificate, "--key", tls.clientKey]
+      // It is our client that is tested for checking names.
+      arguments += ["--insecure-skip-tls-verify", "--cacert", tls.authority, "--cert", tls.clientCertificate, "--key", tls.clientKey]
     }
     if let user { arguments += ["--user", user] }
     let result = try ChildCommand(
@@ -197,12 +224,12 @@ public final class EtcdServer: Sendable {
   }
 
   /// Returns when the cluster takes writes.
-  public func waitUntilReady(within limit: Duration = .seconds(30)) async throws {
+  public func waitUntilReady(at endpoints: [EtcdEndpoint]? = nil, within limit: Duration = .seconds(30)) async throws {
     let end = ContinuousClock.now + limit
     while true {
       do {
-        try control(["put", "margay-test-ready", "1"])
-        try control(["del", "margay-test-ready"])
+        try control(["put", "margay-test-ready", "1"], at: endpoints)
+        try control(["del", "margay-test-ready"], at: endpoints)
         return
       } catch {
         if .now > end { throw error }

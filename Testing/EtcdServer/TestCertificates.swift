@@ -33,6 +33,7 @@ public struct TestCertificates: Sendable {
       ])
     }
   }
+  public func remove() { try? Files.removeTree(folder) }
   private static func run(_ words: [String]) throws {
     let result = try ChildCommand("/usr/bin/openssl", words).runToEnd()
     guard result.code == 0 else { throw EtcdServer.Fault("openssl \(words[0]): \(result.output)") }

@@ -17,8 +17,9 @@ actor SharedServer {
     if let server { return server }
     var options = EtcdServer.Options()
     if isSecure {
-      let folder = try EtcdServer().folder
-      options.tls = try TestCertificates(in: folder + "-certificates")
+      let folder = try EtcdServer().folder + "-certificates"
+      try EtcdServer.removeAtExit(folder)
+      options.tls = try TestCertificates(in: folder)
       options.isClientCertificateWanted = true
     }
     let server = try EtcdServer(options)

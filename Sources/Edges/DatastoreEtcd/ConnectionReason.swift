@@ -20,7 +20,9 @@ enum ConnectionReason {
       return usesTLS
         ? "it closed the connection without a word; does it speak TLS? Without TLS write etcd:// or http://"
         : "it closed the connection without a word; does it want TLS? Then write etcds:// or https://"
-    case let error as IOError: return system(error.errnoCode)
+    case let error as IOError:
+      // A server without TLS closes with our handshake unread, which resets the connection.
+      return system(error.errnoCode) + (usesTLS && error.errnoCode == ECONNRESET ? "; does it speak TLS? Without TLS write etcd:// or http://" : "")
     case let error as NIOConnectionError:
       if let last = error.connectionErrors.last { return text(last.error, usesTLS: usesTLS, tls: tls) }
       return "the name \(error.host) does not resolve"

@@ -28,7 +28,7 @@ final class EtcdClient: Sendable {
     var watches: [ObjectIdentifier: WatchInbox] = [:]
   }
   private let state: Mutex<State>
-  static let answerMax = 64 << 20
+  static let answerMax = 32 << 20
 
   init(_ configuration: EtcdConfiguration) throws(DatastoreError) {
     self.configuration = configuration

@@ -2,7 +2,7 @@
 ///
 /// Hazards, and the answers:
 /// - Go's gRPC server sends a PING for nearly every answer, to measure the path. swift-nio-http2 takes more than 200 of them in 30 s for an
-///   attack and ends the connection; here the limit is lifted, because the peer is a server that we chose.
+///   attack and ends the connection; here the limit is far higher, because the peer is a server that we chose.
 /// - A half-open TCP connection is silent, not broken: after some seconds of silence with a call open we send a PING, and without an answer
 ///   the connection ends. Without open calls nothing is sent: etcd counts such PINGs as abuse, and the next call will find out.
 /// - A server that wants a client certificate says so after our half of the TLS handshake was done; one that speaks TLS to our plain text

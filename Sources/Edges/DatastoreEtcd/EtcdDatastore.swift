@@ -35,10 +35,10 @@ public final class EtcdDatastore: Datastore {
   public func list(prefix: String) async throws(DatastoreError) -> (items: [KeyValue], revision: Revision) {
     let what = "reading the keys under \(prefix.isEmpty ? "everything" : prefix)"
     let octets = Array(prefix.utf8)
-    // Whoever lists again and again while history is cut under its feet must come to an end.
-    for _ in 0..<10 {
+    // History may be cut under the feet of a list. One page alone is always a truth, so the pages grow from try to try.
+    for limit in [Self.pageMax, Self.pageMax * 8, Self.pageMax * 64, 0] {
       do throws(DatastoreError) {
-        return try await listOnce(EtcdKeyRange(from: octets, to: KeyRanges.end(ofPrefix: octets)), what)
+        return try await listOnce(EtcdKeyRange(from: octets, to: KeyRanges.end(ofPrefix: octets)), limit: limit, what)
       } catch .compacted {
         continue
       }
@@ -50,9 +50,9 @@ public final class EtcdDatastore: Datastore {
   static let pageMax: Int64 = 5000
 
   private func listOnce(
-    _ range: EtcdKeyRange, _ what: String
+    _ range: EtcdKeyRange, limit: Int64, _ what: String
   ) async throws(DatastoreError) -> (items: [KeyValue], revision: Revision) {
-    var request = EtcdRangeRequest(range, limit: Self.pageMax)
+    var request = EtcdRangeRequest(range, limit: limit)
     var items: [KeyValue] = []
     while true {
       let page: EtcdRangeResponse
@@ -62,8 +62,8 @@ public final class EtcdDatastore: Datastore {
         switch error {
         case .datastore(let error): throw error
         case .tooLarge(let size):
-          guard request.limit > 1 else { throw .unusable("\(name): a value of \(size) octets") }
-          request.limit = max(1, request.limit / 16)
+          guard request.limit != 1 else { throw .unusable("\(name): a value of \(size) octets") }
+          request.limit = request.limit == 0 ? Self.pageMax : max(1, request.limit / 16)
           continue
         }
       }
@@ -139,7 +139,11 @@ public final class EtcdDatastore: Datastore {
 
   public func watch(prefixes: [String], after revision: Revision) -> AsyncThrowingStream<WatchBatch, any Error> {
     let watch = EtcdWatch(client, prefixes: prefixes, after: revision)
-    return AsyncThrowingStream { try await watch.next() }
+    // The stream holds the store: whoever has a watch has not let go of it.
+    return AsyncThrowingStream { [self] in
+      defer { withExtendedLifetime(self) {} }
+      return try await watch.next()
+    }
   }
 
   // MARK: Leases
