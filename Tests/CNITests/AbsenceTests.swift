@@ -50,6 +50,99 @@ struct AbsenceTests {
     }
   }
 
+  @Test("Many DELs that were left are finished; a damaged one is counted and told apart, and stays for a person to look at")
+  func manyTombstones() async throws {
+    let rig = try Rig()
+    let containers = try (0..<24).map { _ in try rig.sandbox.namespace("c") }
+    try await rig.serving { () async throws in
+      for (number, container) in containers.enumerated() {
+        #expect(try await rig.plugin("ADD", "many-\(number)", container).code == 0)
+      }
+    }
+    for (number, container) in containers.enumerated() {
+      #expect(try await rig.plugin("DEL", "many-\(number)", container).code == 0)
+      // Again, as runtimes do: still one file each.
+      #expect(try await rig.plugin("DEL", "many-\(number)", nil).code == 0)
+    }
+    #expect(try Files.list(rig.tombstones).count == 24)
+    let torn = "\(rig.tombstones)/torn+eth0.del.json"
+    try Files.write(Array(#"{"protocol":2,"comma"#.utf8), to: torn, create: true)
+    try Files.write(Array(#"{"protocol":2}"#.utf8), to: "\(rig.tombstones)/left.7-7.new", create: true)
+    let server = rig.server()
+    try await rig.serving(server) { () async throws in
+      let isDone = try await blocking { try eventually { try Files.list(rig.tombstones).count == 2 } }
+      #expect(isDone, "\((try? Files.list(rig.tombstones)) ?? [])")
+      #expect(rig.addresses.all.isEmpty && rig.records.keys.filter { $0.kind == .workloadEndpoint }.isEmpty)
+      let isTold = await blockingTruth { server.status["tombstones"]?["damaged"] == ["torn+eth0.del.json"] }
+      #expect(isTold, "\(server.status.text())")
+      #expect(server.status["tombstones"]?["waiting"] == 0)
+      #expect(Files.exists(torn))
+    }
+  }
+
+  @Test("A DEL that cannot be finished is tried again, and its age and its problem are told")
+  func retriedTombstone() async throws {
+    let rig = try Rig()
+    let container = try rig.sandbox.namespace("c")
+    let added = try await rig.serving { try await rig.plugin("ADD", "c1", container) }
+    #expect(added.code == 0, "\(added.text)")
+    #expect(try await rig.plugin("DEL", "c1", container).code == 0)
+    // An hour ago, by the file's own word.
+    var times = [timeval(tv_sec: time(nil) - 3600, tv_usec: 0), timeval(tv_sec: time(nil) - 3600, tv_usec: 0)]
+    #expect(utimes("\(rig.tombstones)/c1+eth0.del.json", &times) == 0)
+    rig.faults.set(["delete"])
+    let server = rig.server()
+    try await rig.serving(server) { () async throws in
+      let isTold = await blockingTruth { server.status["tombstones"]?["problem"]?.string?.contains("injected: delete") == true }
+      #expect(isTold, "\(server.status.text())")
+      let age = server.status["tombstones"]?["oldestSeconds"]?.integer ?? 0
+      #expect((3600..<3700).contains(age), "\(age)")
+      #expect(rig.addresses.all.count == 1)
+      rig.faults.set([])
+      // Whatever appears in the directory begins a round; without it the next would come within ten seconds.
+      #expect(try await rig.plugin("DEL", "another", nil).code == 0)
+      try Files.write([0x7b], to: "\(rig.tombstones)/x", create: true)
+      try Files.remove("\(rig.tombstones)/x")
+      let isClean = try await blocking { try eventually { try rig.leftovers() == "" } }
+      #expect(isClean)
+      #expect(server.status["tombstones"]?["problem"]?.isNull == true)
+    }
+  }
+
+  @Test("A disk that is full makes DEL fail with words, instead of being forgotten")
+  func fullDisk() async throws {
+    let rig = try Rig()
+    try Files.makeDirectories(rig.tombstones)
+    #expect(try ChildCommand("/usr/bin/mount", ["-t", "tmpfs", "-o", "size=4k,nr_inodes=2", "tmpfs", rig.tombstones]).runToEnd().code == 0)
+    defer { umount2(rig.tombstones, CInt(MNT_DETACH)) }
+    #expect(try await rig.plugin("DEL", "c1", nil).code == 0)
+    let second = try await rig.plugin("DEL", "c2", nil)
+    #expect(second.errorCode == 11 && second.message.contains("No space left on device") && second.message.contains("c2"), "\(second.text)")
+    #expect(second.json?["details"]?.string?.contains(rig.tombstones) == true)
+    #expect(try Files.list(rig.tombstones) == ["c1+eth0.del.json"], "a torn file stays")
+  }
+
+  @Test("An ADD that is not answered is taken back by whoever serves next")
+  func unansweredAdd() async throws {
+    let rig = try Rig()
+    let container = try rig.sandbox.namespace("c")
+    // A node that takes the request and dies.
+    let dying = DyingNode(socket: try Socket.listening(atUnix: rig.socket))
+    let waiting = Task { () async throws in try await rig.plugin("ADD", "c1", container) }
+    let isTaken = await blockingTruth { dying.takesOne() }
+    #expect(isTaken)
+    let answer = try await waiting.value
+    #expect(answer.errorCode == 11 && answer.message.contains("did not answer"), "\(answer.text)")
+    #expect(try Files.list(rig.tombstones) == ["c1+eth0.del.json"])
+    try Files.remove(rig.socket)
+    try await rig.serving { () async throws in
+      let isClean = try await blocking { try eventually { try rig.leftovers() == "" } }
+      #expect(isClean)
+      #expect(try await rig.plugin("ADD", "c1", container).code == 0)
+      #expect(try rig.ping(container, "10.0.0.1"))
+    }
+  }
+
   @Test("The DEL of a container's former life does not end its new one")
   func tombstoneAndRestart() async throws {
     let rig = try Rig()
@@ -102,9 +195,9 @@ struct AbsenceTests {
     try await rig.serving { () async throws in
       // The socket's permissions keep others out already; here they are opened to see the second lock.
       for path in [rig.directory, rig.socket] { chmod(path, 0o777) }
-      let script = "printf '\\0\\0\\0\\2{}' | nc -U -w 2 \(rig.socket)"
+      let script = "import socket as s; c = s.socket(s.AF_UNIX); c.connect('\(rig.socket)'); c.sendall(b'\\0\\0\\0\\2{}'); print(c.recv(9999))"
       let answer = try await blocking {
-        try ChildCommand("/usr/bin/setpriv", ["--reuid=65534", "--clear-groups", "sh", "-c", script]).runToEnd()
+        try ChildCommand("/usr/bin/setpriv", ["--reuid=65534", "--clear-groups", "/usr/bin/python3", "-c", script]).runToEnd()
       }
       #expect(answer.output.contains("user 65534 may not ask for networks"), "\(answer.code) \(answer.output)")
     }
@@ -139,5 +232,16 @@ struct AbsenceTests {
       }
       #expect(try await rig.plugin("DEL", "c1", nil).code == 0)
     }
+  }
+}
+
+/// Accepts a connection, and closes it.
+private final class DyingNode: Sendable {
+  let socket: Socket
+  init(socket: consuming Socket) { self.socket = socket }
+  func takesOne() -> Bool {
+    guard let taken = try? socket.accept() else { return false }
+    _ = consume taken
+    return true
   }
 }

@@ -180,9 +180,6 @@ struct AttachmentTests {
       #expect(locked.errorCode == 11 && locked.message == "Calico is currently not ready to process requests")
       rig.records.setReady(true)
       var other = Rig.configuration
-      other["ipam"] = ["type": "host-local"]
-      #expect(try await rig.plugin("ADD", Self.id, container, configuration: other).errorCode == 7)
-      other = Rig.configuration
       other["nodename"] = "node2"
       #expect(try await rig.plugin("ADD", Self.id, container, configuration: other).errorCode == 7)
       #expect(try rig.leftovers() == "")
@@ -231,6 +228,8 @@ struct AttachmentTests {
     (["-6", "route", "delete", "default"], "lacks the route ::/0"),
     (["link", "set", "eth0", "down"], "eth0 is switched off"),
     (["link", "set", "eth0", "address", "02:00:00:00:00:09"], "MAC address 02:00:00:00:00:09"),
+    (["link", "set", "eth0", "mtu", "1400"], "eth0 has the MTU 1400 instead of 1500"),
+    (["link", "delete", "eth0"], "no interface"),
   ] as [([String], String)])
   func check(_ damage: [String], _ words: String) async throws {
     let rig = try Rig()
@@ -241,6 +240,88 @@ struct AttachmentTests {
       try rig.sandbox.ip(container, damage)
       let checked = try await rig.plugin("CHECK", Self.id, container)
       #expect(checked.errorCode == 101 && checked.message.contains(words), "\(checked.text)")
+    }
+  }
+
+  @Test("CHECK looks at the host's end as well, and at who holds the addresses")
+  func checkOfTheHost() async throws {
+    let rig = try Rig()
+    let container = try rig.sandbox.namespace("c")
+    try await rig.serving { () async throws in
+      func seen() async throws -> Rig.Outcome { try await rig.plugin("CHECK", Self.id, container) }
+      func expectFault(_ words: String) async throws {
+        let checked = try await seen()
+        #expect(checked.errorCode == 101 && checked.message.contains(words), "\(checked.text)")
+      }
+      try await expectFault("is not recorded for container")
+      _ = try await rig.plugin("ADD", Self.id, container)
+      let interface = "cali0123456789a"
+      try rig.sandbox.ip(rig.host, "link", "set", interface, "mtu", "1300")
+      try await expectFault("\(interface) has the MTU 1300")
+      try rig.sandbox.ip(rig.host, "link", "set", interface, "mtu", "1500")
+      try rig.sandbox.ip(rig.host, "link", "set", interface, "address", "02:00:00:00:00:07")
+      try await expectFault("\(interface) has the MAC address 02:00:00:00:00:07")
+      try rig.sandbox.ip(rig.host, "link", "set", interface, "address", "ee:ee:ee:ee:ee:ee")
+      #expect(try await seen().code == 0)
+      try await rig.addresses.release(handle: "net.\(Self.id)")
+      try await expectFault("does not hold the address 10.65.0.1")
+    }
+  }
+
+  @Test("CHECK speaks for the kernel's routes to the container, and for Felix's rules")
+  func checkOfFelix() async throws {
+    let rig = try Rig()
+    let container = try rig.sandbox.namespace("c")
+    try await rig.serving { () async throws in
+      _ = try await rig.plugin("ADD", Self.id, container)
+      rig.felix.idles.withLock { $0 = true }
+      try rig.sandbox.ip(rig.host, "route", "delete", "10.65.0.1")
+      let checked = try await rig.plugin("CHECK", Self.id, container)
+      #expect(checked.errorCode == 101 && checked.message.contains("no route to 10.65.0.1"), "\(checked.text)")
+      rig.felix.idles.withLock { $0 = false }
+      try rig.sandbox.ip(rig.host, "route", "add", "10.65.0.1", "dev", "cali0123456789a")
+      #expect(try await rig.plugin("CHECK", Self.id, container).code == 0)
+      rig.faults.set(["programmed"])
+      #expect(try await rig.plugin("CHECK", Self.id, container).errorCode == 103)
+    }
+  }
+
+  @Test("CHECK compares with what ADD told the runtime", arguments: [
+    (#"{"interfaces":[],"ips":[]}"#, "prevResult has no interface eth0"),
+    (#"{"interfaces":[{"name":"eth0","mac":"02:00:00:00:00:01","sandbox":"/x"}],"ips":[]}"#, "prevResult has eth0 with 02:00:00:00:00:01"),
+    (#"{"interfaces":[{"name":"eth0","sandbox":"/x"}],"ips":[{"interface":0,"address":"10.65.0.9/32"}]}"#, "prevResult has the address 10.65.0.9"),
+    (#"{"interfaces":[{"name":"eth0","sandbox":"/x"}],"ips":[{"interface":0,"address":"10.65.0.1/32"}]}"#, "the record has the address fd00:65::1"),
+  ])
+  func previousResult(_ text: String, _ words: String) async throws {
+    let rig = try Rig()
+    let container = try rig.sandbox.namespace("c")
+    var configuration = Rig.configuration
+    try await rig.serving { () async throws in
+      let added = try await rig.plugin("ADD", Self.id, container)
+      configuration["prevResult"] = added.json
+      #expect(try await rig.plugin("CHECK", Self.id, container, configuration: configuration).code == 0)
+      configuration["prevResult"] = try JSONValue(parsing: text)
+      let checked = try await rig.plugin("CHECK", Self.id, container, configuration: configuration)
+      #expect(checked.errorCode == 101 && checked.message.contains(words), "\(checked.text)")
+    }
+  }
+
+  @Test("DEL while ADD is under way waits for it, and leaves nothing")
+  func deleteDuringAdd() async throws {
+    let rig = try Rig()
+    let container = try rig.sandbox.namespace("c")
+    try await rig.serving { () async throws in
+      rig.felix.hangs.withLock { $0 = true }
+      var configuration = Rig.configuration
+      configuration["margay"] = ["timeoutSeconds": 2]
+      let adding = Task { [configuration] () async throws in
+        try await rig.plugin("ADD", Self.id, container, configuration: configuration)
+      }
+      #expect(await blockingTruth { rig.records.keys.contains { $0.kind == .workloadEndpoint } })
+      let deleted = try await rig.plugin("DEL", Self.id, container)
+      #expect(deleted.code == 0, "\(deleted.text)")
+      #expect(try await adding.value.errorCode == 103)
+      #expect(try rig.leftovers() == "")
     }
   }
 

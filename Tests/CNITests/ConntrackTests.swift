@@ -42,6 +42,19 @@ struct ConntrackTests {
     #expect(try flush.forget([IPAddress("10.0.0.1")!, IPAddress("fd00::1")!]) == 0)
   }
 
+  @Test("Of an address that moved away, flows with those who are still here stay", arguments: [5_000, 0])
+  func movedAway(_ fewFlows: Int) throws {
+    let sandbox = KernelSandbox()
+    let host = try Self.host(sandbox)
+    var flush = try ConntrackFlush(namespace: host)
+    flush.fewFlows = fewFlows
+    let local = Set(["10.0.0.3", "fd00::2"].map { IPAddress($0)! })
+    #expect(try flush.forget([IPAddress("10.0.0.1")!, IPAddress("fd00::1")!], butFlowsWith: local) == 2)
+    #expect(try Self.flows(sandbox, host) == [
+      "src=10.0.0.2 dst=10.0.0.3", "src=10.0.0.3 dst=10.0.0.1", "src=fd00::1 dst=fd00::2", "src=fd00::2 dst=fd00::3",
+    ])
+  }
+
   @Test("Twenty that ask at once are all answered, and all their flows are gone")
   func shared() async throws {
     let sandbox = KernelSandbox()

@@ -141,7 +141,7 @@ struct MessagesTests {
     let json = try #require(try NodeProtocol.unframe(frame))
     #expect(
       json.text()
-        == #"{"protocol":1,"command":"ADD","containerID":"c1","netns":"/run/netns/x","ifName":"eth0","args":"IgnoreUnknown=1;K8S_POD_NAMESPACE=web;K8S_POD_NAME=front-1;K8S_POD_UID=","path":["/opt/cni/bin","/usr/lib/cni"],"config":{"name":"n","cniVersion":"1.0.0"}}"#)
+        == #"{"protocol":2,"role":"network","command":"ADD","containerID":"c1","netns":"/run/netns/x","ifName":"eth0","args":"IgnoreUnknown=1;K8S_POD_NAMESPACE=web;K8S_POD_NAME=front-1;K8S_POD_UID=","path":["/opt/cni/bin","/usr/lib/cni"],"config":{"name":"n","cniVersion":"1.0.0"}}"#)
     #expect(try NodeRequest(json) == request)
   }
 
@@ -164,9 +164,9 @@ struct MessagesTests {
   @Test("Releases that do not fit say so")
   func otherProtocol() throws {
     var json = NodeRequest(call: try Self.call(), configuration: ["name": "n"]).json
-    json["protocol"] = 2
+    json["protocol"] = 3
     let error = #expect(throws: CNIError.self) { try NodeRequest(json) }
-    #expect(error?.message == "margay-cni speaks protocol 2, the node process 1")
+    #expect(error?.message == "margay-cni speaks protocol 3, the node process 2")
   }
 
   @Test("A tombstone has one file name for each attachment, and every name fits")

@@ -21,6 +21,11 @@ func blocking<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
   }
 }
 
+/// True once `condition` holds; false when it does not within the deadline.
+func blockingTruth(_ condition: @escaping @Sendable () -> Bool) async -> Bool {
+  (try? await blocking { eventually { condition() } }) ?? false
+}
+
 final class Rig: Sendable {
   let sandbox = KernelSandbox()
   let host: NetworkNamespace
@@ -92,19 +97,46 @@ final class Rig: Sendable {
   /// The plugin as an executed program: environment and standard input, as the specification has it.
   func plugin(
     _ command: String, _ container: String, _ namespace: NetworkNamespace?, interface: String = "eth0", arguments: String = "",
-    configuration: JSONValue = Rig.configuration
+    configuration: JSONValue = Rig.configuration, program: String = "margay-cni"
   ) async throws -> Outcome {
-    let environment = [
-      "CNI_COMMAND=\(command)", "CNI_CONTAINERID=\(container)", "CNI_NETNS=\(namespace?.name ?? "")", "CNI_IFNAME=\(interface)",
-      "CNI_ARGS=\(arguments)", "CNI_PATH=/opt/cni/bin", "MARGAY_CNI_SOCKET=\(socket)",
+    try await execute(
+      try link(program), environment(command, container, namespace?.name ?? "", interface: interface, arguments: arguments),
+      input: configuration.bytes)
+  }
+
+  func environment(
+    _ command: String, _ container: String, _ namespace: String, interface: String = "eth0", arguments: String = ""
+  ) -> [String] {
+    [
+      "CNI_COMMAND=\(command)", "CNI_CONTAINERID=\(container)", "CNI_NETNS=\(namespace)", "CNI_IFNAME=\(interface)",
+      "CNI_ARGS=\(arguments)", "CNI_PATH=\(directory):\(Rig.referencePlugins)", "MARGAY_CNI_SOCKET=\(socket)", "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
     ]
+  }
+
+  /// Where the distribution has the reference plugins.
+  static let referencePlugins = "/usr/lib/cni"
+  static let hasReferencePlugins = Files.exists("\(referencePlugins)/host-local")
+
+  /// The plugin's path under one of its names, as an installation has them side by side.
+  func link(_ program: String) throws -> String {
+    let path = "\(directory)/\(program)"
+    if symlink(Rig.plugin, path) < 0, errno != EEXIST { throw SystemError.last("link \(path)") }
+    return path
+  }
+
+  /// Any plugin, in the test's namespace or another one.
+  func execute(
+    _ path: String, _ environment: [String], input octets: [UInt8], in namespace: NetworkNamespace? = nil
+  ) async throws -> Outcome {
     let directory = directory
     return try await blocking {
-      let path = "\(directory)/stdin-\(container)-\(command)-\(UInt32.random(in: 0...UInt32.max))"
-      try Files.write(configuration.bytes, to: path, create: true)
-      defer { try? Files.remove(path) }
-      let input = OwnedDescriptor(owning: open(path, O_RDONLY | O_CLOEXEC))
-      let result = try ChildCommand(Rig.plugin, [], environment: environment, input: input.borrowed).runToEnd()
+      let standing = "\(directory)/stdin-\(UInt32.random(in: 0...UInt32.max))"
+      try Files.write(octets, to: standing, create: true)
+      defer { try? Files.remove(standing) }
+      let input = OwnedDescriptor(owning: open(standing, O_RDONLY | O_CLOEXEC))
+      let command = ChildCommand(
+        path, environment: environment, input: input.borrowed, networkNamespace: namespace?.descriptor.borrowed)
+      let result = try command.runToEnd()
       return Outcome(code: result.code, json: try? JSONValue(parsing: result.output), text: result.output)
     }
   }

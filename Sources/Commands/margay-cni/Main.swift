@@ -17,63 +17,43 @@ struct Main {
     let program = arguments[0].split(separator: "/").last.map(String.init) ?? "margay-cni"
     if arguments.count > 1, ["-v", "--version", "-h", "--help"].contains(arguments[1]) {
       let versions = CNIVersion.allCases.map(\.rawValue).joined(separator: ", ")
-      printLine("\(program): CNI plugin of Margay, protocol \(NodeProtocol.version), CNI versions \(versions)")
+      printLine("\(program): CNI plugin of Margay, protocol \(NodeProtocol.version), CNI versions \(versions)\n\(Installation.usage)")
       return
+    }
+    if arguments.count > 1, arguments[1] == "install" {
+      do throws(Installation.Problem) {
+        for line in try Installation(arguments[2...]).run() { printLine(line) }
+        return
+      } catch {
+        try? Files.write(Array("\(program) install: \(error.text)\n".utf8), descriptor: 2, name: "standard error")
+        exit(1)
+      }
     }
     var version: CNIVersion?
     do throws(CNIError) {
       let call = try CNICall(environment: variable)
-      let configuration = try readConfiguration(optional: call.command == .version)
-      if call.command == .version {
+      guard call.command != .version else {
+        // Runtimes probe it with placeholders: what cannot be read counts as nothing.
+        let configuration = (try? readInput()).flatMap { try? parse($0) }
         printLine(CNIVersion.reply(to: configuration).text())
         return
       }
-      guard let configuration else { throw CNIError(.decodingFailure, "failed to load netconf: standard input is empty") }
-      version = try CNIVersion(configuration: configuration)
-      guard program != "calico-ipam" else {
-        throw CNIError(
-          .invalidConfiguration, "calico-ipam is not a plugin of its own here",
-          details: "the node process assigns addresses itself when the network's type is calico or margay-cni")
+      let input = try readInput()
+      guard let configuration = try parse(input) else {
+        throw CNIError(.decodingFailure, "failed to load netconf: standard input is empty")
       }
-      if let result = try perform(NodeRequest(call: call, configuration: configuration)) { printLine(result.text(pretty: true)) }
+      let spoken = try CNIVersion(configuration: configuration)
+      version = spoken
+      guard call.command != .check || spoken >= .v0_4_0 else {
+        throw CNIError(.incompatibleVersion, "CHECK came with cniVersion \(spoken)", details: "the verb exists since 0.4.0")
+      }
+      let attachment = Attachment(
+        request: NodeRequest(role: PluginRole(program: program), call: call, configuration: configuration),
+        delegate: try DelegatedIPAM(configuration, call, input: input, program: program))
+      if let result = try attachment.perform() { printLine(result.text(pretty: true)) }
     } catch {
       printLine(error.json(version: version).text(pretty: true))
       exit(1)
-    }
-  }
-
-  static func perform(_ request: NodeRequest) throws(CNIError) -> JSONValue? {
-    let client = NodeClient(request)
-    switch request.call.command {
-    case .delete:
-      do throws(NodeClient.Failure) {
-        return try client.exchange(namespace: openNamespace(request.call.networkNamespace))
-      } catch {
-        switch error {
-        case .answered(let refusal): throw refusal
-        case .undelivered(let why):
-          // The runtime would repeat a failed DEL for a while and then forget it: the file makes sure that somebody remembers.
-          try client.leaveTombstone(because: why)
-          return nil
-        }
-      }
-    case .add, .check:
-      guard let namespace = openNamespace(request.call.networkNamespace) else {
-        throw CNIError(
-          .inputOutput, "open network namespace \(request.call.networkNamespace): \(SystemError.text(of: errno))")
-      }
-      do throws(NodeClient.Failure) {
-        return try client.exchange(namespace: namespace)
-      } catch {
-        switch error {
-        case .answered(let refusal): throw refusal
-        case .undelivered(let why):
-          throw CNIError(
-            .tryAgainLater, "the node process does not serve \(client.socketPath): \(why)",
-            details: "start it with `margay node` (or margay felix), or name its socket in margay.socket of the network configuration")
-        }
-      }
-    case .version: return nil
     }
   }
 
@@ -82,28 +62,27 @@ struct Main {
     return unsafe String(cString: value)
   }
 
-  static func readConfiguration(optional: Bool) throws(CNIError) -> JSONValue? {
+  static func readInput() throws(CNIError) -> [UInt8] {
     let octets: [UInt8]
     do throws(SystemError) {
-      octets = try Files.read(descriptor: 0, name: "standard input")
+      octets = try Files.read(descriptor: 0, name: "standard input", max: NodeProtocol.configurationMax + 1)
     } catch {
-      if optional { return nil }
       throw CNIError(.inputOutput, "\(error)")
     }
+    guard octets.count <= NodeProtocol.configurationMax else {
+      throw CNIError(.decodingFailure, "failed to load netconf: standard input has more than \(NodeProtocol.configurationMax) octets")
+    }
+    return octets
+  }
+
+  /// Nil for an empty text.
+  static func parse(_ octets: [UInt8]) throws(CNIError) -> JSONValue? {
     if octets.allSatisfy({ $0 <= 0x20 }) { return nil }
     do throws(JSONError) {
       return try JSONValue(parsing: octets)
     } catch {
-      if optional { return nil }
       throw CNIError(.decodingFailure, "failed to load netconf: standard input:\(error)")
     }
-  }
-
-  /// Nil with errno set when it cannot be had.
-  static func openNamespace(_ path: String) -> OwnedDescriptor? {
-    guard !path.isEmpty else { return nil }
-    let raw = unsafe open(path, O_RDONLY | O_CLOEXEC)
-    return raw < 0 ? nil : OwnedDescriptor(owning: raw)
   }
 
   static func printLine(_ text: String) {

@@ -10,8 +10,10 @@ struct NodeClient {
   enum Failure: Error {
     /// The node process read the request and refused it.
     case answered(CNIError)
-    /// Nobody is known to have acted on the request.
+    /// Nobody took the request.
     case undelivered(String)
+    /// The node process took it, and did not answer: whether it acted is not known.
+    case unanswered(String)
   }
 
   let request: NodeRequest
@@ -36,13 +38,14 @@ struct NodeClient {
 
   /// What the node process answered; nil where the verb prints nothing.
   func exchange(namespace: consuming OwnedDescriptor?) throws(Failure) -> JSONValue? {
+    let socket: Socket
+    do throws(SystemError) { socket = try connect() } catch { throw .undelivered("\(error)") }
     let octets: [UInt8]
     do throws(SystemError) {
-      let socket = try connect()
       try send(NodeProtocol.frame(request.json), namespace: namespace, on: socket)
       octets = try receive(on: socket)
     } catch {
-      throw .undelivered("\(error)")
+      throw .unanswered("\(error)")
     }
     let response: NodeResponse
     do throws(CNIError) {
@@ -51,7 +54,7 @@ struct NodeClient {
       }
       response = try NodeResponse(json)
     } catch {
-      throw .undelivered("\(error)")
+      throw .unanswered("\(error)")
     }
     switch response {
     case .success(let result): return result
@@ -98,8 +101,11 @@ struct NodeClient {
     if result < 0, errno != EINTR { throw SystemError.last("wait for the node process") }
   }
 
-  /// Leaves the DEL on disk; synced, because the runtime will not come again.
+  /// Leaves a DEL of the attachment on disk; synced, because the runtime will not come again.
   func leaveTombstone(because why: String) throws(CNIError) {
+    var request = request
+    request.call.command = .delete
+    request.ipamResult = nil
     do throws(SystemError) {
       try Files.makeDirectories(tombstones, mode: 0o700)
       try Files.writeAtomically(request.json.bytes, to: "\(tombstones)/\(request.tombstoneName)", mode: 0o600, durable: true)

@@ -139,6 +139,11 @@ public struct AddressBook: Sendable {
     return addresses.sorted()
   }
 
+  /// How long the prefix of the address's block is; full length for an address that is in none.
+  public func blockLength(of address: IPAddress) async throws(AddressBookError) -> UInt8 {
+    try await blockCIDR(of: address)?.length ?? UInt8(address.family.bits)
+  }
+
   /// Releases everything the handle holds. Nothing is success. Returns what is free now; what is shared stays with the other holder.
   @discardableResult
   public func release(handle: String) async throws(AddressBookError) -> [IPAddress] {

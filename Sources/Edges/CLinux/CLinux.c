@@ -16,6 +16,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <linux/nsfs.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -37,6 +38,7 @@
 /* Namespaces, mounts, processes */
 
 int cl_setns(int descriptor, int type) { return setns(descriptor, type); }
+int cl_is_network_namespace(int descriptor) { return ioctl(descriptor, NS_GET_NSTYPE) == CLONE_NEWNET; }
 int cl_unshare(int flags) { return unshare(flags); }
 int cl_bind_mount(const char *source, const char *target, int recursive) {
   return mount(source, target, "none", MS_BIND | (recursive ? MS_REC : 0), NULL);

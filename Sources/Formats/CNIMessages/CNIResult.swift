@@ -93,6 +93,51 @@ public struct CNIResult: Hashable, Sendable {
     return .object(result)
   }
 
+  // MARK: Reading
+
+  /// What another plugin printed, in the shape of any version: the result of a delegated IPAM plugin, or `prevResult`.
+  /// `place` names it in messages. Throws code 6.
+  public init(_ json: JSONValue, place: String) throws(CNIError) {
+    func fault(_ what: String) -> CNIError { CNIError(.decodingFailure, "\(place): \(what)") }
+    func gateway(_ object: JSONValue, _ member: String) throws(CNIError) -> IPAddress? {
+      guard let text = object[member]?.string, !text.isEmpty else { return nil }
+      guard let address = IPAddress(text) else { throw fault("\(member) \"\(text)\" is not an IP address") }
+      return address
+    }
+    func address(_ object: JSONValue, _ member: String) throws(CNIError) -> Address {
+      guard let text = object[member]?.string, let address = InterfaceAddress(text) else {
+        throw fault("an address is not IP/LENGTH: \(object.text())")
+      }
+      return Address(address, interface: object["interface"]?.integer.map { Int(clamping: $0) }, gateway: try gateway(object, "gateway"))
+    }
+    func routes(_ list: JSONValue?) throws(CNIError) -> [Route] {
+      var routes: [Route] = []
+      for item in list?.array ?? [] {
+        guard let text = item["dst"]?.string, let destination = InterfaceAddress(text) else {
+          throw fault("a route's dst is not IP/LENGTH: \(item.text())")
+        }
+        routes.append(Route(destination.prefix, gateway: try gateway(item, "gw")))
+      }
+      return routes
+    }
+    guard json.object != nil else { throw fault("not a JSON object") }
+    interfaces = (json["interfaces"]?.array ?? []).map { item in
+      Interface(
+        name: item["name"]?.string ?? "", mac: item["mac"]?.string.flatMap { MACAddress($0) },
+        sandbox: item["sandbox"]?.string.flatMap { $0.isEmpty ? nil : $0 })
+    }
+    addresses = []
+    for item in json["ips"]?.array ?? [] { addresses.append(try address(item, "address")) }
+    self.routes = try routes(json["routes"])
+    // 0.1.0 and 0.2.0
+    for member in ["ip4", "ip6"] {
+      guard let item = json[member], item.object != nil else { continue }
+      addresses.append(try address(item, "ip"))
+      self.routes += try routes(item["routes"])
+    }
+    dns = json["dns"].flatMap { $0.object?.isEmpty == false ? $0 : JSONValue?.none }
+  }
+
   private static func json(_ route: Route) -> JSONValue {
     var object = JSONObject()
     object["dst"] = .string(route.destination.description)

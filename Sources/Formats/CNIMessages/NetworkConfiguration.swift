@@ -20,6 +20,8 @@ public struct NetworkConfiguration: Hashable, Sendable {
   public var policyType: String
   /// `container_settings.allow_ip_forwarding`
   public var allowsForwarding: Bool
+  /// `include_default_routes`: the default routes also where the IPAM plugin lists routes of its own.
+  public var includesDefaultRoutes: Bool
   /// `dns`, passed on into the result; nil when empty.
   public var dns: JSONValue?
   /// From `args.cni.labels`, the way of the CNI conventions, and from `margay.labels`, which wins.
@@ -79,16 +81,27 @@ public struct NetworkConfiguration: Hashable, Sendable {
     name = try root.string("name") ?? ""
     guard !name.isEmpty else { throw CNIError(.invalidConfiguration, "failed to load netconf: the network has no name") }
     type = try root.string("type") ?? ""
-    nodeName = try root.string("nodename") ?? ""
+    // `hostname` is what old configurations call it.
+    var nodeName = try root.string("nodename")
+    if nodeName == nil { nodeName = try root.string("hostname") }
+    self.nodeName = nodeName ?? ""
     mtu = try root.integer("mtu", 0...65535).flatMap { $0 == 0 ? nil : UInt32($0) }
     policyType = try root.section("policy")?.string("type") ?? ""
     allowsForwarding = try root.section("container_settings")?.bool("allow_ip_forwarding") ?? false
-    dns = json["dns"].flatMap { $0.object?.isEmpty == false ? $0 : nil }
-    previousResult = json["prevResult"]
+    includesDefaultRoutes = try root.bool("include_default_routes") ?? false
+    dns = json["dns"].flatMap { $0.object?.isEmpty == false ? $0 : JSONValue?.none }
+    previousResult = json["prevResult"].flatMap { $0.isNull ? JSONValue?.none : $0 }
 
     let device = try root.string("device_type") ?? "veth"
     guard device == "veth" || device.isEmpty else {
       throw CNIError(.invalidConfiguration, "unknown device_type \"\(device)\"", details: "this version makes veth pairs only")
+    }
+
+    let dataplane = try root.section("dataplane_options")?.string("type") ?? "linux"
+    guard dataplane == "linux" || dataplane.isEmpty else {
+      throw CNIError(
+        .invalidConfiguration, "dataplane_options: type \"\(dataplane)\" is not supported",
+        details: "the interfaces are made by the node process; remove dataplane_options")
     }
 
     let conventions = try root.section("args")?.section("cni")
@@ -110,6 +123,7 @@ public struct NetworkConfiguration: Hashable, Sendable {
     }
 
     let ipam = try root.section("ipam")
+    try Self.refusePodCIDR(ipam)
     var requested = try runtime?.strings("ips")
     if requested == nil { requested = try conventions?.strings("ips") }
     var addresses: [IPAddress] = []
@@ -153,6 +167,24 @@ public struct NetworkConfiguration: Hashable, Sendable {
   }
 }
 
+extension NetworkConfiguration {
+  /// Calico replaces `usePodCidr` by the range that Kubernetes gave to the node. An IPAM plugin would only say that it is no CIDR.
+  private static func refusePodCIDR(_ ipam: Section?) throws(CNIError) {
+    func refuse(_ section: Section?) throws(CNIError) {
+      for member in ["subnet", "rangeStart", "rangeEnd"] {
+        guard let text = try section?.string(member), text.hasPrefix("usePodCidr") else { continue }
+        throw CNIError(
+          .invalidConfiguration, "ipam: \(member) \"\(text)\" needs the node's podCIDR from Kubernetes, and no Kubernetes datastore is in use",
+          details: "write the range itself, for example 10.1.2.0/24, or use calico-ipam, which takes addresses from IPPools")
+      }
+    }
+    try refuse(ipam)
+    for (index, list) in (try ipam?.array("ranges") ?? []).enumerated() {
+      for range in list.array ?? [] { try refuse(Section(range, "ipam.ranges[\(index)]")) }
+    }
+  }
+}
+
 /// An object of the configuration with its place in it, for messages.
 private struct Section {
   let object: JSONObject
@@ -166,7 +198,8 @@ private struct Section {
     CNIError(.invalidConfiguration, "failed to load netconf: \(path(name)) is not \(what)")
   }
   /// Null counts as absent: Go programs print it for an empty pointer.
-  private func value(_ name: String) -> JSONValue? { object[name].flatMap { $0.isNull ? nil : $0 } }
+  /// Spelled out: a bare `nil` beside a JSONValue would be JSON's null.
+  private func value(_ name: String) -> JSONValue? { object[name].flatMap { $0.isNull ? JSONValue?.none : $0 } }
 
   func string(_ name: String) throws(CNIError) -> String? {
     guard let value = value(name) else { return nil }

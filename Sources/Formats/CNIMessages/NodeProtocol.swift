@@ -8,9 +8,13 @@
 public import JSON
 
 public enum NodeProtocol {
-  public static let version: Int64 = 1
+  public static let version: Int64 = 2
+  /// Requests of version 1 had neither `role` nor `ipamResult`; a node reads them still, because they may lie on disk as tombstones.
+  static let versionOldest: Int64 = 1
   /// Octets of JSON that a frame may hold; configurations with a previous result are a few kilobytes.
   public static let frameMax = 1 << 20
+  /// Octets that a runtime may write to a plugin: with the rest of a request and a delegated result they must fit into a frame.
+  public static let configurationMax = frameMax / 2
   public static let socketDefault = "/run/margay/cni.sock"
   public static let tombstonesDefault = "/var/lib/margay/cni/tombstones"
   /// How long the plugin waits for an answer. Runtimes give up after some minutes (kubelet: 2 min for the whole sandbox).
@@ -47,20 +51,36 @@ public enum NodeProtocol {
   }
 }
 
+/// What a plugin is asked to be, which the name it was started under decides.
+public enum PluginRole: String, Hashable, Sendable {
+  /// Interfaces, routes, endpoint: `margay-cni`, `calico`.
+  case network
+  /// Addresses alone, for other plugins that make the interfaces: `calico-ipam`, `margay-ipam`.
+  case ipam
+
+  /// By the last part of the program's name; runtimes and plugins execute links in their plugin directory.
+  public init(program name: some StringProtocol) { self = name == "calico-ipam" || name == "margay-ipam" ? .ipam : .network }
+}
+
 /// What the plugin asks of the node process.
 public struct NodeRequest: Hashable, Sendable {
+  public var role: PluginRole
   public var call: CNICall
   /// The network configuration as the runtime wrote it.
   public var configuration: JSONValue
+  /// What another IPAM plugin, started by ours, gave to an ADD; nil when the node assigns addresses itself.
+  public var ipamResult: JSONValue?
 
-  public init(call: CNICall, configuration: JSONValue) {
+  public init(role: PluginRole = .network, call: CNICall, configuration: JSONValue, ipamResult: JSONValue? = nil) {
+    self.role = role
     self.call = call
     self.configuration = configuration
+    self.ipamResult = ipamResult
   }
 
   public var json: JSONValue {
-    [
-      "protocol": .integer(NodeProtocol.version),
+    var json: JSONValue = [
+      "protocol": .integer(NodeProtocol.version), "role": .string(role.rawValue),
       "command": .string(call.command.rawValue),
       "containerID": .string(call.containerID),
       "netns": .string(call.networkNamespace),
@@ -69,20 +89,25 @@ public struct NodeRequest: Hashable, Sendable {
       "path": .array(call.path.map { .string($0) }),
       "config": configuration,
     ]
+    if let ipamResult { json["ipamResult"] = ipamResult }
+    return json
   }
 
   /// Throws code 102 for another protocol version or a malformed request, 4 for values that the environment could not have held.
   public init(_ json: JSONValue) throws(CNIError) {
     guard let version = json["protocol"]?.integer else { throw CNIError(.nodeProtocol, "the request states no protocol version") }
-    guard version == NodeProtocol.version else {
+    guard (NodeProtocol.versionOldest...NodeProtocol.version).contains(version) else {
       throw CNIError(
         .nodeProtocol, "margay-cni speaks protocol \(version), the node process \(NodeProtocol.version)",
         details: "install margay-cni and margay of the same release")
     }
-    guard let command = json["command"]?.string.flatMap(CNICommand.init(rawValue:)), let containerID = json["containerID"]?.string,
+    guard let role = PluginRole(rawValue: json["role"]?.string ?? PluginRole.network.rawValue),
+      let command = json["command"]?.string.flatMap(CNICommand.init(rawValue:)), let containerID = json["containerID"]?.string,
       let networkNamespace = json["netns"]?.string, let interfaceName = json["ifName"]?.string, let arguments = json["args"]?.string,
       let configuration = json["config"]
     else { throw CNIError(.nodeProtocol, "the request lacks a member") }
+    self.role = role
+    ipamResult = json["ipamResult"]
     call = CNICall(
       command: command, containerID: containerID, networkNamespace: networkNamespace, interfaceName: interfaceName,
       arguments: try CNIArguments(parsing: arguments), path: json["path"]?.array?.compactMap(\.string) ?? [])
@@ -96,7 +121,7 @@ public struct NodeRequest: Hashable, Sendable {
   /// repeated DEL writes the same file. Names are escaped and long ones cut with a hash, to fit into 255 octets.
   public var tombstoneName: String {
     var name = ""
-    for byte in "\(call.containerID)+\(call.interfaceName)".utf8 {
+    for byte in "\(call.containerID)+\(call.interfaceName)\(role == .ipam ? "+ipam" : "")".utf8 {
       switch byte {
       case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
         UInt8(ascii: "_"), UInt8(ascii: "-"), UInt8(ascii: "+"):

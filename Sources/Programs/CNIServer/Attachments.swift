@@ -22,9 +22,9 @@ struct Attachments: Sendable {
   let mtuDefault: UInt32
   let timeout: Duration
   let network: WorkloadNetwork
-  let flows: FlowMemory
   let records: any EndpointRecords
   let addresses: any AddressSource
+  let returns: AddressReturns
   let readiness: any EndpointReadiness
   let waits: StoppableWaits
   let log: Logger
@@ -60,29 +60,23 @@ struct Attachments: Sendable {
   private func add(
     _ request: NodeRequest, _ configuration: NetworkConfiguration, _ workload: Workload, _ namespace: NetworkNamespace
   ) async throws(CNIError) -> CNIResult {
-    guard configuration.ipam.isOurs else {
-      throw CNIError(
-        .invalidConfiguration, "ipam type \"\(configuration.ipam.type)\" is not supported",
-        details: "use calico-ipam; addresses then come from the IPPools of the datastore")
-    }
     try refuseHost(namespace)
-    guard try await calling("read ClusterInformation", { try await records.isReady() }) else {
-      throw CNIError(
-        .tryAgainLater, "Calico is currently not ready to process requests",
-        details: "datastoreReady is false in ClusterInformation default: a migration is under way, or was not finished")
-    }
+    let delegated = try delegated(request, configuration)
+    try await records.requireReady()
     let deadline = ContinuousClock.now + (configuration.policySetupTimeoutSeconds.map { .seconds($0) } ?? timeout)
     let sandbox = request.call.networkNamespace
 
     if let existing = try await calling("read \(workload.key)", { try await records.endpoint(workload.key) }),
       let spec = existing.workloadEndpoint
     {
-      if spec.containerID == workload.containerID, let cable = cable(of: spec, configuration),
+      let destinations = destinations(delegated, configuration)
+      if spec.containerID == workload.containerID, let cable = cable(of: spec, configuration, destinations),
+        delegated == nil || Set(delegated!.addresses.map(\.address.address)) == Set(cable.addresses),
         (try? await onThread { try network.verify(cable, container: namespace) }) != nil
       {
         log.info("ADD: attached already", metadata: metadata(workload))
         try await wait(for: existing, deadline) { try await readiness.waitUntilProgrammed($0, deadline: $1) }
-        return Workload.result(spec, sandbox: sandbox, dns: configuration.dns)
+        return Workload.result(spec, sandbox: sandbox, destinations: destinations, dns: configuration.dns)
       }
       // Another container of the same pod, or this one after its interface was lost: nothing of the old attachment is of use.
       try await clear(existing, spec, network: workload.network)
@@ -90,7 +84,7 @@ struct Attachments: Sendable {
 
     var undo = Undo()
     do throws(CNIError) {
-      return try await attach(request, configuration, workload, namespace, deadline, &undo)
+      return try await attach(request, configuration, workload, namespace, delegated, deadline, &undo)
     } catch {
       for step in undo.steps.reversed() {
         do {
@@ -105,19 +99,25 @@ struct Attachments: Sendable {
 
   private func attach(
     _ request: NodeRequest, _ configuration: NetworkConfiguration, _ workload: Workload, _ namespace: NetworkNamespace,
-    _ deadline: ContinuousClock.Instant, _ undo: inout Undo
+    _ delegated: CNIResult?, _ deadline: ContinuousClock.Instant, _ undo: inout Undo
   ) async throws(CNIError) -> CNIResult {
     let arguments = request.call.arguments
-    let wanted = try addressRequest(configuration, arguments, workload)
-    // Before the assignment itself: one that fails half-way may hold something, and releasing nothing is success.
-    undo.add("release the addresses of \(wanted.handle)") { [addresses] in try await addresses.release(handle: wanted.handle) }
-    let given = try await calling("assign addresses", { try await addresses.assign(wanted) })
+    let given: [IPAddress]
+    if let delegated {
+      given = delegated.addresses.map(\.address.address)
+    } else {
+      let wanted = try AddressRequest(configuration, arguments, workload)
+      // Before the assignment itself: one that fails half-way may hold something, and releasing nothing is success.
+      undo.add("release the addresses of \(wanted.handle)") { [addresses] in try await addresses.release(handle: wanted.handle) }
+      given = try await calling("assign addresses", { try await addresses.assign(wanted) })
+    }
     guard !given.isEmpty else { throw CNIError(.failed, "IPAM plugin returned no IP addresses in result") }
 
+    let destinations = destinations(delegated, configuration)
     let cable = WorkloadNetwork.Cable(
       hostInterface: workload.hostInterface, containerInterface: workload.endpoint,
       mac: configuration.mac ?? WorkloadNetwork.randomMAC(), mtu: configuration.mtu ?? mtuDefault, addresses: given,
-      allowsForwarding: configuration.allowsForwarding)
+      destinations: destinations, allowsForwarding: configuration.allowsForwarding)
     let record = try workload.record(configuration, arguments, addresses: given, mac: cable.mac)
 
     try await calling("make the interfaces", { try await onThread { try network.attach(cable, container: namespace) } })
@@ -138,27 +138,34 @@ struct Attachments: Sendable {
     log.info(
       "ADD: \(given.map(\.description).joined(separator: " ")) on \(cable.hostInterface)", metadata: metadata(workload))
     guard let spec = record.workloadEndpoint else { preconditionFailure("Workload.record makes a WorkloadEndpoint") }
-    return Workload.result(spec, sandbox: request.call.networkNamespace, dns: configuration.dns)
+    return Workload.result(
+      spec, sandbox: request.call.networkNamespace, destinations: destinations, dns: delegated?.dns ?? configuration.dns)
   }
 
-  private func addressRequest(
-    _ configuration: NetworkConfiguration, _ arguments: CNIArguments, _ workload: Workload
-  ) throws(CNIError) -> AddressRequest {
-    var exact = configuration.ipam.requested
-    if let text = arguments["IP"] {
-      guard let address = IPAddress(text) else { throw CNIError(.invalidEnvironment, "CNI_ARGS: IP=\(text) is not an IP address") }
-      exact = [address]
+  /// What another IPAM plugin gave; nil when addresses are ours to assign.
+  private func delegated(_ request: NodeRequest, _ configuration: NetworkConfiguration) throws(CNIError) -> CNIResult? {
+    guard !configuration.ipam.isOurs else { return nil }
+    guard let json = request.ipamResult else {
+      throw CNIError(.nodeProtocol, "the request came without the result of IPAM plugin \(configuration.ipam.type)")
     }
-    if exact.filter({ $0.family == .v4 }).count > 1 || exact.filter({ $0.family == .v6 }).count > 1 {
-      throw CNIError(.invalidConfiguration, "ips: at most one address of each family can be asked for")
+    let result = try CNIResult(json, place: "the result of IPAM plugin \(configuration.ipam.type)")
+    for item in result.addresses {
+      let address = item.address.address
+      guard !address.isLoopback, !address.isMulticast, !address.isLinkLocal, !address.isUnspecified else {
+        throw CNIError(.invalidConfiguration, "IPAM plugin \(configuration.ipam.type) gave \(address), which no workload can have")
+      }
     }
-    var families: [IPFamily] = []
-    if configuration.ipam.assignsIPv4 { families.append(.v4) }
-    if configuration.ipam.assignsIPv6 { families.append(.v6) }
-    return AddressRequest(
-      handle: workload.handle, node: node, namespace: workload.namespace, families: exact.isEmpty ? families : exact.map(\.family),
-      exact: exact, pools: [.v4: configuration.ipam.ipv4Pools, .v6: configuration.ipam.ipv6Pools],
-      attributes: workload.assignmentAttributes)
+    return result
+  }
+
+  /// Where the container's routes lead, if not everywhere: the routes that the IPAM plugin lists, by way of our gateway.
+  private func destinations(_ delegated: CNIResult?, _ configuration: NetworkConfiguration) -> [IPPrefix] {
+    guard let delegated, !delegated.routes.isEmpty else { return [] }
+    let defaults = configuration.includesDefaultRoutes ? IPFamily.allCases.map(\.everything) : []
+    var seen: Set<IPPrefix> = []
+    return (delegated.routes.map(\.destination) + defaults).filter { prefix in
+      delegated.addresses.contains { $0.address.address.family == prefix.family } && seen.insert(prefix).inserted
+    }
   }
 
   /// A runtime that passes the host's own namespace would have the host's interfaces and routes changed.
@@ -200,7 +207,7 @@ struct Attachments: Sendable {
     log.info("ADD: replaces the attachment of container \(spec.containerID)", metadata: ["endpoint": "\(existing.key)"])
     try await calling("remove \(spec.interfaceName)", { try await onThread { try network.remove(spec.interfaceName) } })
     let handle = existing.metadata.annotations[Workload.handleAnnotation] ?? Workload.handle(network: name, containerID: spec.containerID)
-    try await giveBack(handle, alsoForget: spec.ipNetworks.map(\.address))
+    try await returns.giveBack(handle, alsoForget: spec.ipNetworks.map(\.address))
   }
 
   // MARK: DEL
@@ -211,7 +218,7 @@ struct Attachments: Sendable {
     guard existing == nil || existing?.containerID == containerID else {
       // The pod has another container by now, whose attachment this is. Only what was held for the old one is returned.
       log.info("DEL: the endpoint belongs to container \(existing?.containerID ?? "") now", metadata: metadata(workload))
-      return try await giveBack(workload.handle, alsoForget: [])
+      return try await returns.giveBack(workload.handle)
     }
     let interface = existing?.interfaceName ?? workload.hostInterface
     // The kernel takes up to 20 ms for a pair to go (RCU); the record goes meanwhile.
@@ -233,60 +240,74 @@ struct Attachments: Sendable {
       throw CNIError(.failed, "remove \(interface): \(error)")
     }
     if let recordRemoval { throw recordRemoval }
-    try await giveBack(workload.handle, alsoForget: existing?.ipNetworks.map(\.address) ?? [])
+    try await returns.giveBack(workload.handle, alsoForget: existing?.ipNetworks.map(\.address) ?? [])
     log.info("DEL: \(existing == nil ? "nothing was recorded" : interface)", metadata: metadata(workload))
-  }
-
-  /// Forgets the flows of what the handle holds, then releases it. Flows of an address that the pod has on another host as well are the
-  /// pod's, and go on there.
-  private func giveBack(_ handle: String, alsoForget recorded: [IPAddress]) async throws(CNIError) {
-    let held = try await calling("read the addresses of \(handle)", { try await addresses.addresses(heldBy: handle) })
-    let shared = held.isEmpty ? [] : try await calling("read the addresses of \(handle)", { try await addresses.addresses(sharedBy: handle) })
-    let gone = Set(held).union(recorded).subtracting(shared).sorted()
-    if !gone.isEmpty {
-      try await calling(
-        "forget the flows of \(gone.map(\.description).joined(separator: " "))",
-        { try await flows.forget(gone) })
-    }
-    if !held.isEmpty { try await calling("release the addresses of \(handle)", { try await addresses.release(handle: handle) }) }
   }
 
   // MARK: CHECK
 
   private func check(_ configuration: NetworkConfiguration, _ workload: Workload, _ namespace: NetworkNamespace) async throws(CNIError) {
-    guard let spec = try await calling("read \(workload.key)", { try await records.endpoint(workload.key) })?.workloadEndpoint,
-      spec.containerID == workload.containerID, let cable = cable(of: spec, configuration)
+    let previous: CNIResult?
+    if let json = configuration.previousResult { previous = try CNIResult(json, place: "prevResult") } else { previous = nil }
+    guard let stored = try await calling("read \(workload.key)", { try await records.endpoint(workload.key) }),
+      let spec = stored.workloadEndpoint, spec.containerID == workload.containerID,
+      let cable = cable(of: spec, configuration, configuration.ipam.isOurs ? [] : previous?.routes.map(\.destination) ?? [])
     else { throw CNIError(.checkFailed, "\(workload.key) is not recorded for container \(workload.containerID)") }
     do {
-      try await onThread { try network.verify(cable, container: namespace) }
+      if let previous { try Self.compare(previous, spec) }
+      if configuration.ipam.isOurs { try await checkHolding(workload, cable.addresses) }
+      try await onThread { [network] in
+        try network.verify(cable, container: namespace)
+        try network.verifyHost(cable)
+      }
+    } catch let error as CNIError {
+      throw error
     } catch {
       throw CNIError(.checkFailed, "\(workload.key): \(error)", details: "DEL and ADD repair it")
+    }
+    // Rules: Felix's word on what the kernel holds; nobody else can change its table.
+    try await wait(for: stored, .now + Self.checkPatience) { try await readiness.waitUntilProgrammed($0, deadline: $1) }
+  }
+  /// How long CHECK gives Felix for a change that is under way.
+  private static let checkPatience: Duration = .seconds(2)
+
+  /// What ADD told the runtime, against the record. Other plugins of a chain may have added interfaces and addresses of their own.
+  private static func compare(_ previous: CNIResult, _ spec: WorkloadEndpointSpec) throws(WorkloadNetwork.Mismatch) {
+    guard let own = previous.interfaces.firstIndex(where: { $0.name == spec.endpoint && $0.sandbox != nil }) else {
+      throw WorkloadNetwork.Mismatch(description: "prevResult has no interface \(spec.endpoint) in the container")
+    }
+    if let mac = previous.interfaces[own].mac, mac != spec.mac {
+      throw WorkloadNetwork.Mismatch(description: "prevResult has \(spec.endpoint) with \(mac), the record has \(spec.mac.map(\.description) ?? "none")")
+    }
+    let told = previous.addresses.filter { $0.interface == nil || $0.interface == own }.map(\.address.address)
+    let recorded = spec.ipNetworks.map(\.address)
+    if let missing = told.first(where: { !recorded.contains($0) }) {
+      throw WorkloadNetwork.Mismatch(description: "prevResult has the address \(missing), the record does not")
+    }
+    if let missing = recorded.first(where: { !told.contains($0) }) {
+      throw WorkloadNetwork.Mismatch(description: "the record has the address \(missing), prevResult does not")
+    }
+  }
+
+  private func checkHolding(_ workload: Workload, _ expected: [IPAddress]) async throws {
+    let held = try await calling("read the addresses of \(workload.handle)", { try await addresses.addresses(heldBy: workload.handle) })
+    if let missing = expected.first(where: { !held.contains($0) }) {
+      throw WorkloadNetwork.Mismatch(description: "\(workload.handle) does not hold the address \(missing)")
     }
   }
 
   // MARK: Parts
 
-  private func cable(of spec: WorkloadEndpointSpec, _ configuration: NetworkConfiguration) -> WorkloadNetwork.Cable? {
+  private func cable(
+    of spec: WorkloadEndpointSpec, _ configuration: NetworkConfiguration, _ destinations: [IPPrefix]
+  ) -> WorkloadNetwork.Cable? {
     guard let mac = spec.mac else { return nil }
     return WorkloadNetwork.Cable(
       hostInterface: spec.interfaceName, containerInterface: spec.endpoint, mac: mac, mtu: configuration.mtu ?? mtuDefault,
-      addresses: spec.ipNetworks.map(\.address), allowsForwarding: configuration.allowsForwarding)
+      addresses: spec.ipNetworks.map(\.address), destinations: destinations, allowsForwarding: configuration.allowsForwarding)
   }
 
   private func metadata(_ workload: Workload) -> Logger.Metadata {
     ["endpoint": "\(workload.key)", "container": "\(workload.containerID)"]
-  }
-
-  /// Gives an error its object, and the code by which the runtime knows whether to try again.
-  private func calling<Value>(_ what: String, _ body: () async throws -> Value) async throws(CNIError) -> Value {
-    do {
-      return try await body()
-    } catch let error as CNIError {
-      throw error
-    } catch DatastoreError.unavailable(let why) {
-      throw CNIError(.tryAgainLater, "\(what): the datastore is not available: \(why)", details: "the call can be repeated")
-    } catch {
-      throw CNIError(.failed, "\(what): \(error)")
-    }
   }
 }

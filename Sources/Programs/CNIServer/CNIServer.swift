@@ -4,10 +4,11 @@
 /// of other parts (records, addresses, Felix's word) comes through the protocols of `Collaborators`.
 
 public import CNIMessages
-import JSON
+public import JSON
 public import Logging
 public import NetlinkEdge
 import Sockets
+import Synchronization
 
 public struct CNIServerOptions: Sendable {
   public var nodeName: String
@@ -41,6 +42,10 @@ public struct CNIServerOptions: Sendable {
 public final class CNIServer: Sendable {
   private let options: CNIServerOptions
   private let attachments: Attachments
+  private let addressCalls: AddressCalls
+  private let tombstones: Tombstones
+  /// Rounds of finishing tombstones that are asked for; the one under way is counted until it ends.
+  private let rounds = Mutex(0)
   private let turns: Turns
   private let waits = StoppableWaits()
   private let log: Logger
@@ -51,10 +56,12 @@ public final class CNIServer: Sendable {
     self.options = options
     self.log = log
     turns = Turns(concurrencyMax: options.concurrencyMax)
+    tombstones = Tombstones(directory: options.tombstoneDirectory)
+    let returns = AddressReturns(addresses: addresses, flows: FlowMemory(namespace: options.hostNamespace))
+    addressCalls = AddressCalls(node: options.nodeName, records: records, addresses: addresses, returns: returns, log: log)
     attachments = Attachments(
       node: options.nodeName, mtuDefault: options.mtu, timeout: options.timeout, network: WorkloadNetwork(host: options.hostNamespace),
-      flows: FlowMemory(namespace: options.hostNamespace), records: records, addresses: addresses, readiness: programmed, waits: waits,
-      log: log)
+      records: records, addresses: addresses, returns: returns, readiness: programmed, waits: waits, log: log)
   }
 
   /// Serves until cancelled, then finishes what is under way: waits for Felix end at once, with an error that tells the runtime to try
@@ -68,7 +75,12 @@ public final class CNIServer: Sendable {
         for await event in events {
           switch event {
           case .request(let pending): group.addTask { await self.serve(pending) }
-          case .tombstones: group.addTask { await self.finishTombstones() }
+          case .tombstones:
+            let isIdle = self.rounds.withLock { rounds in
+              defer { rounds += 1 }
+              return rounds == 0
+            }
+            if isIdle { group.addTask { await self.finishTombstonesUntilNoneIsNew() } }
           }
         }
       }
@@ -87,22 +99,36 @@ public final class CNIServer: Sendable {
     await serving.value
   }
 
+  /// For people: what plugins left on disk and is not finished.
+  public var status: JSONValue { ["tombstones": tombstones.status] }
+
   private func serve(_ pending: PendingRequest) async {
     let request = pending.request
+    let call = request.call
+    // Another IPAM plugin may give again what a DEL that lies on disk still has to take down.
+    if call.command == .add, request.ipamResult != nil { await finishTombstones() }
     let response = await turns.take(turn(of: request)) { () async -> NodeResponse in
       do throws(CNIError) {
         // A container keeps its id across restarts: a DEL of its former life must not be finished on its new one.
-        if request.call.command == .add { try await finishTombstone(named: request.tombstoneName) }
-        let result = try await attachments.perform(request, namespace: pending.namespace)
-        if request.call.command == .delete { try? Files.remove(tombstonePath(request.tombstoneName)) }
+        if call.command == .add {
+          try await finishTombstone(named: request.tombstoneName)
+          if request.ipamResult != nil { try refuseUnfinished(request) }
+        }
+        let result = try await perform(request, pending.namespace)
+        if call.command == .delete { tombstones.isDone(request.tombstoneName) }
         return .success(result)
       } catch {
-        log.error("\(request.call.command.rawValue) of \(request.call.containerID) \(request.call.interfaceName): \(error)")
+        log.error("\(call.command.rawValue) of \(call.containerID) \(call.interfaceName): \(error)")
         return .failure(error)
       }
     }
-    if !pending.answer(response) {
-      log.warning("\(request.call.command.rawValue) of \(request.call.containerID): the plugin did not wait for its answer")
+    if !pending.answer(response) { log.warning("\(call.command.rawValue) of \(call.containerID): the plugin did not wait for its answer") }
+  }
+
+  private func perform(_ request: NodeRequest, _ namespace: NetworkNamespace?) async throws(CNIError) -> JSONValue? {
+    switch request.role {
+    case .network: try await attachments.perform(request, namespace: namespace)
+    case .ipam: try await addressCalls.perform(request)
     }
   }
 
@@ -111,42 +137,69 @@ public final class CNIServer: Sendable {
     guard let configuration = try? NetworkConfiguration(request.configuration),
       let workload = try? Workload(request.call, configuration, node: options.nodeName)
     else { return "container/\(request.call.containerID)" }
-    return workload.turn
+    return request.role == .ipam ? "ipam/\(workload.handle)" : workload.turn
   }
 
   // MARK: Tombstones
 
-  private func tombstonePath(_ name: String) -> String { "\(options.tombstoneDirectory)/\(name)" }
+  /// A few at a time: calls that a runtime waits for come between them.
+  private static let tombstonesAtOnce = 8
+
+  /// One round at a time, and one more for all that was asked for meanwhile.
+  private func finishTombstonesUntilNoneIsNew() async {
+    var asked: Int
+    repeat {
+      asked = rounds.withLock { $0 }
+      await finishTombstones()
+    } while rounds.withLock { rounds in
+      rounds -= asked
+      return rounds > 0
+    }
+  }
 
   private func finishTombstones() async {
-    guard let names = try? Files.list(options.tombstoneDirectory) else { return }
-    for name in names where name.hasSuffix(NodeRequest.tombstoneSuffix) {
-      guard let request = try? readTombstone(name) else {
-        log.error("\(tombstonePath(name)) is no DEL that margay-cni left; remove it")
-        continue
-      }
-      await turns.take(turn(of: request)) {
-        do throws(CNIError) {
-          try await finishTombstone(named: name)
-        } catch {
-          log.warning("DEL left at \(tombstonePath(name)) is not finished yet: \(error)")
+    let names = tombstones.names
+    await withDiscardingTaskGroup { group in
+      for first in 0..<min(Self.tombstonesAtOnce, names.count) {
+        group.addTask { [self] in
+          for number in stride(from: first, to: names.count, by: Self.tombstonesAtOnce) { await finishInTurn(names[number]) }
         }
       }
     }
   }
 
-  /// Nil when there is none of that name.
-  private func readTombstone(_ name: String) throws -> NodeRequest? {
-    guard Files.exists(tombstonePath(name)) else { return nil }
-    let request = try NodeRequest(JSONValue(parsing: try Files.read(tombstonePath(name))))
-    return request.call.command == .delete ? request : nil
+  private func finishInTurn(_ name: String) async {
+    switch tombstones.read(name) {
+    case .missing: return
+    case .damaged(let why, let isNew):
+      if isNew { log.error("\(tombstones.path(name)) is no DEL that margay-cni left (\(why)); remove it") }
+    case .request(let request):
+      await turns.take(turn(of: request)) {
+        do throws(CNIError) {
+          try await finishTombstone(named: name)
+        } catch {
+          tombstones.failed(name, "\(error)")
+          log.warning("DEL left at \(tombstones.path(name)) is not finished yet: \(error)")
+        }
+      }
+    }
   }
 
   /// Call in the workload's turn: between looking and doing, nobody else may finish it or attach the container anew.
   private func finishTombstone(named name: String) async throws(CNIError) {
-    guard let request = try? readTombstone(name) else { return }
-    _ = try await attachments.perform(request, namespace: nil)
-    try? Files.remove(tombstonePath(name))
+    guard case .request(let request) = tombstones.read(name) else { return }
+    _ = try await perform(request, nil)
+    tombstones.isDone(name)
     log.info("DEL of \(request.call.containerID) \(request.call.interfaceName), left while nobody served, is finished")
+  }
+
+  /// An address that another IPAM plugin gave may be one whose former holder's cable, record or flows are still there.
+  private func refuseUnfinished(_ request: NodeRequest) throws(CNIError) {
+    for name in tombstones.names {
+      guard case .request(let left) = tombstones.read(name), (try? NetworkConfiguration(left.configuration))?.ipam.isOurs == false else { continue }
+      throw CNIError(
+        .tryAgainLater, "the DEL left at \(tombstones.path(name)) is not finished, and its addresses may be what \(request.call.containerID) was given",
+        details: "see the log of margay felix for what is in its way")
+    }
   }
 }

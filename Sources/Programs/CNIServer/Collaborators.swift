@@ -63,6 +63,8 @@ public protocol AddressSource: Sendable {
   /// One address of each family, or `exact`; all of them or none. Throws with the reason when there is none to give. An exact address that
   /// another attachment of the same pod holds is shared with it: the pod is on its way from one host to another.
   func assign(_ request: AddressRequest) async throws -> [IPAddress]
+  /// How long the prefix of the block is that an assigned address is in.
+  func blockLength(of address: IPAddress) async throws -> UInt8
   /// What the handle holds now.
   func addresses(heldBy handle: String) async throws -> [IPAddress]
   /// Those of them that another attachment of the same pod holds as well.

@@ -40,6 +40,12 @@ public final class FlowMemory: Sendable {
     }
   }
 
+  /// The same for addresses that have moved to another host, but for their flows with `local` ones: those still pass here. The others would
+  /// be out of date when the address comes back, and connection tracking would take what goes on in them for invalid.
+  public func forget(movedAway addresses: [IPAddress], butFlowsWith local: Set<IPAddress>) async throws {
+    try await onThread { [namespace] in _ = try ConntrackFlush(namespace: namespace).forget(addresses, butFlowsWith: local) }
+  }
+
   private func walk() async {
     while true {
       let (addresses, waiting) = state.withLock { state in
@@ -98,24 +104,25 @@ struct ConntrackFlush {
   /// Up to so many flows, telling all of them costs less than a second walk.
   var fewFlows = 5_000
 
-  /// Deletes every flow that `addresses` take part in; returns how many.
+  /// Deletes every flow that `addresses` take part in, but for those with `kept` at the other end; returns how many.
   ///
   /// The address is the source of the original direction where it began the flow, and the source of the reply direction where it was the
   /// destination, also behind address translation. For IPv4 the kernel (from 5.8) filters, so that many flows cost little. For IPv6 its
   /// comparison is the wrong way round (ctnetlink_filter_match_tuple leaves out what is equal; seen on 6.18): never with a filter.
   @discardableResult
-  func forget(_ addresses: [IPAddress]) throws(NetlinkError) -> Int {
+  func forget(_ addresses: [IPAddress], butFlowsWith kept: Set<IPAddress> = []) throws(NetlinkError) -> Int {
     var entries: Set<Entry> = []
     let flows = try count()
     if flows == 0 { return 0 }
+    let kept = Set(kept.map(\.octets))
     let families = Dictionary(grouping: Set(addresses), by: \.family).mapValues { Set($0.map(\.octets)) }
     if let wanted = families[.v4], wanted.count == 1, flows.map({ $0 > fewFlows }) ?? true {
-      for direction in [Number.original, Number.reply] { entries.formUnion(try find(.v4, wanted, filter: direction)) }
-      if let wanted = families[.v6] { entries.formUnion(try find(.v6, wanted, filter: nil)) }
+      for direction in [Number.original, Number.reply] { entries.formUnion(try find(.v4, wanted, kept, filter: direction)) }
+      if let wanted = families[.v6] { entries.formUnion(try find(.v6, wanted, kept, filter: nil)) }
     } else if families.count == 1, let (family, wanted) = families.first {
-      entries.formUnion(try find(family, wanted, filter: nil))
+      entries.formUnion(try find(family, wanted, kept, filter: nil))
     } else {
-      entries.formUnion(try find(nil, Set(families.values.joined()), filter: nil))
+      entries.formUnion(try find(nil, Set(families.values.joined()), kept, filter: nil))
     }
     guard !entries.isEmpty else { return 0 }
     var deleted = 0
@@ -152,9 +159,11 @@ struct ConntrackFlush {
     return result[0] == nil ? count : nil
   }
 
-  /// Entries of the family (nil: both) with one of `wanted` as a source; `filter` is the direction that the kernel compares with the only
-  /// one wanted.
-  private func find(_ family: IPFamily?, _ wanted: Set<[UInt8]>, filter: UInt16?) throws(NetlinkError) -> [Entry] {
+  /// Entries of the family (nil: both) with one of `wanted` as a source and none of `kept`; `filter` is the direction that the kernel compares
+  /// with the only one wanted.
+  private func find(
+    _ family: IPFamily?, _ wanted: Set<[UInt8]>, _ kept: Set<[UInt8]>, filter: UInt16?
+  ) throws(NetlinkError) -> [Entry] {
     do throws(NetlinkError) {
       return try socket.dump(
         type: Number.get, what: "read conntrack entries",
@@ -173,19 +182,21 @@ struct ConntrackFlush {
         var original: [UInt8] = []
         var zone: [UInt8]?
         var id: [UInt8]?
-        var matches = false
+        var (matches, isKept) = (false, false)
         try body.attributes { type, value throws(WireError) in
           switch type {
           case Number.original, Number.reply:
             let octets = value.rest()
             if type == Number.original { original = octets }
-            if wanted.contains(try Self.source(octets, family)) { matches = true }
+            let source = try Self.source(octets, family)
+            if wanted.contains(source) { matches = true }
+            if kept.contains(source) { isKept = true }
           case Number.zone: zone = value.rest()
           case Number.id: id = value.rest()
           default: break
           }
         }
-        return matches ? Entry(family: family, original: original, zone: zone, id: id) : nil
+        return matches && !isKept ? Entry(family: family, original: original, zone: zone, id: id) : nil
       }
     } catch {
       // No connection tracking in this kernel: nothing to forget.

@@ -80,6 +80,7 @@ final class RequestListener: Sendable {
   func run(_ deliver: @escaping @Sendable (Event) -> Void) throws {
     defer { try? Files.remove(path) }
     let loop = try EventLoop()
+    defer { loop.clear() }
     let mailbox = loop.mailbox
     let isStopped = state.withLock { state in
       state.mailbox = mailbox
@@ -87,18 +88,20 @@ final class RequestListener: Sendable {
     }
     if isStopped { return }
     let readers = Readers()
-    try loop.add(descriptor: listener.socket.raw, interest: .read) { [self] _ in
+    // The loop holds what it calls, so nothing of that may hold the loop: it would never be let go, nor what it watches.
+    try loop.add(descriptor: listener.socket.raw, interest: .read) { [self, unowned loop] _ in
       while readers.count < Self.connectionsMax, let connection = accept() { read(connection, loop, readers, deliver) }
     }
     try loop.add(descriptor: watcher.watcher.descriptor.borrowed, interest: .read) { [self] _ in
       if !watcher.watcher.read().isEmpty { deliver(.tombstones) }
     }
-    func retry() {
-      deliver(.tombstones)
-      loop.schedule(after: Self.tombstoneRetry, retry)
-    }
-    retry()
+    Self.lookAgain(loop, deliver)
     loop.run()
+  }
+
+  private static func lookAgain(_ loop: EventLoop, _ deliver: @escaping @Sendable (Event) -> Void) {
+    deliver(.tombstones)
+    loop.schedule(after: tombstoneRetry) { [unowned loop] in lookAgain(loop, deliver) }
   }
 
   /// From any thread.

@@ -134,14 +134,15 @@ struct Workload: Sendable {
   }
 
   /// The reply to ADD for an endpoint as it is recorded.
-  static func result(_ spec: WorkloadEndpointSpec, sandbox: String, dns: JSONValue?) -> CNIResult {
+  /// Routes are told when they are not just the default ones.
+  static func result(_ spec: WorkloadEndpointSpec, sandbox: String, destinations: [IPPrefix], dns: JSONValue?) -> CNIResult {
     CNIResult(
       interfaces: [
         CNIResult.Interface(name: spec.interfaceName, mac: .hostSide),
         CNIResult.Interface(name: spec.endpoint, mac: spec.mac, sandbox: sandbox),
       ],
       addresses: spec.ipNetworks.map { CNIResult.Address(InterfaceAddress($0.address, length: $0.length), interface: 1) },
-      dns: dns)
+      routes: destinations.map { CNIResult.Route($0, gateway: WorkloadNetwork.gateway($0.family)) }, dns: dns)
   }
 }
 

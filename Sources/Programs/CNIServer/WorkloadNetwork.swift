@@ -26,6 +26,8 @@ struct WorkloadNetwork: Sendable {
     var mac: MACAddress
     var mtu: UInt32
     var addresses: [IPAddress]
+    /// Where the container's routes lead; none means everywhere.
+    var destinations: [IPPrefix] = []
     var allowsForwarding: Bool
   }
 
@@ -92,23 +94,19 @@ struct WorkloadNetwork: Sendable {
     }
     for family in IPFamily.allCases where cable.addresses.contains(where: { $0.family == family }) {
       changes.append(.setNeighbour(.permanent(gateway(family), .hostSide, interface: interface)))
-      changes += routes(family, interface: interface).map { .replaceRoute($0) }
+      changes += routes(family, cable.destinations, interface: interface).map { .replaceRoute($0) }
     }
     return changes
   }
 
-  static func routes(_ family: IPFamily, interface: UInt32) -> [KernelRoute] {
+  static func routes(_ family: IPFamily, _ destinations: [IPPrefix], interface: UInt32) -> [KernelRoute] {
     let gateway = gateway(family)
     let way = NextHop(gateway: gateway, interface: interface)
-    return switch family {
-    case .v4:
-      [
-        KernelRoute(gateway.hostPrefix, nextHops: [NextHop(interface: interface)], protocol: .boot, scope: .link),
-        KernelRoute(IPPrefix(.v4(.unspecified), length: 0), nextHops: [way], protocol: .boot),
-      ]
-    // A link-local gateway needs no route to it.
-    case .v6: [KernelRoute(IPPrefix(.v6(.unspecified), length: 0), nextHops: [way], protocol: .boot)]
-    }
+    let wanted = destinations.isEmpty ? [family.everything] : destinations.filter { $0.family == family }
+    let routes = wanted.map { KernelRoute($0, nextHops: [way], protocol: .boot) }
+    // A link-local gateway of IPv6 needs no route to it.
+    guard family == .v4 else { return routes }
+    return [KernelRoute(gateway.hostPrefix, nextHops: [NextHop(interface: interface)], protocol: .boot, scope: .link)] + routes
   }
 
   /// Switches the host's end on, and returns when the container's end can send: its queue comes to life a moment after the carrier.
@@ -157,16 +155,47 @@ struct WorkloadNetwork: Sendable {
     guard link.mac == cable.mac else {
       throw Mismatch(description: "\(name) has the MAC address \(link.mac.map(\.description) ?? "none") instead of \(cable.mac)")
     }
+    guard link.mtu == cable.mtu else { throw Mismatch(description: "\(name) has the MTU \(link.mtu) instead of \(cable.mtu)") }
     let assigned = try netlink.addresses(interface: link.index).map(\.address.address)
     for address in cable.addresses where !assigned.contains(address) {
       throw Mismatch(description: "\(name) lacks the address \(address)")
     }
     for family in IPFamily.allCases where cable.addresses.contains(where: { $0.family == family }) {
       let standing = try netlink.routes(family: family)
-      for route in Self.routes(family, interface: link.index)
+      for route in Self.routes(family, cable.destinations, interface: link.index)
       where !standing.contains(where: { $0.destination == route.destination && $0.nextHops == route.nextHops }) {
         throw Mismatch(description: "the container lacks the route \(route)")
       }
+    }
+  }
+
+  /// The host's end: its settings, and the routes to the container that Felix keeps.
+  func verifyHost(_ cable: Cable) throws {
+    let netlink = try RouteNetlink(namespace: host)
+    guard let link = try netlink.link(named: cable.hostInterface) else {
+      throw Mismatch(description: "the host has no interface \(cable.hostInterface)")
+    }
+    guard link.mac == .hostSide else {
+      throw Mismatch(description: "\(link.name) has the MAC address \(link.mac.map(\.description) ?? "none") instead of \(MACAddress.hostSide)")
+    }
+    guard link.mtu == cable.mtu else { throw Mismatch(description: "\(link.name) has the MTU \(link.mtu) instead of \(cable.mtu)") }
+    for family in IPFamily.allCases {
+      let wanted = cable.addresses.filter { $0.family == family }
+      guard !wanted.isEmpty else { continue }
+      let standing = try netlink.routes(family: family).filter { $0.nextHops.contains { $0.interface == link.index } }
+      if let address = wanted.first(where: { address in !standing.contains { $0.destination == address.hostPrefix } }) {
+        throw Mismatch(description: "the host has no route to \(address) by way of \(link.name)")
+      }
+    }
+  }
+}
+
+extension IPFamily {
+  /// `0.0.0.0/0` or `::/0`.
+  var everything: IPPrefix {
+    switch self {
+    case .v4: IPPrefix(.v4(.unspecified), length: 0)
+    case .v6: IPPrefix(.v6(.unspecified), length: 0)
     }
   }
 }

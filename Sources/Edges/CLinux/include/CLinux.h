@@ -36,6 +36,8 @@ enum { CL_CLONE_NEWNET = 0x40000000, CL_CLONE_NEWNS = 0x00020000 };
 /* Namespaces, mounts, processes */
 int cl_setns(int descriptor, int type);
 int cl_unshare(int flags);
+/* 1 if the descriptor is of a network namespace, else 0. */
+int cl_is_network_namespace(int descriptor);
 /* Binds `source` over `target`. */
 int cl_bind_mount(const char *source, const char *target, int recursive);
 int cl_mount_shared(const char *target);
