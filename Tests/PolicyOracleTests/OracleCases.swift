@@ -302,8 +302,9 @@ private let icmp: [OracleCase] = [
     Packet(from: IPAddress("fd65::1")!, to: IPAddress("fd65::2")!, protocol: .icmp, icmpType: 8, icmpCode: 0), false,
     rule(.allow, .icmp) { $0.icmp = ICMPMatch(type: 8) }),
   icmpCase(
-    "Protocol ICMP alone is the number, in both families",
-    Packet(from: IPAddress("fd65::1")!, to: IPAddress("fd65::2")!, protocol: .icmp, icmpType: 8, icmpCode: 0), true, rule(.allow, .icmp)),
+    "ICMP within IPv6 is of no connection, whatever a rule says",
+    Packet(from: IPAddress("fd65::1")!, to: IPAddress("fd65::2")!, protocol: .icmp, icmpType: 8, icmpCode: 0), false,
+    because: "ICMP within IPv6 is of no connection", rule(.allow, .icmp)),
   icmpCase("notProtocol ICMP holds ICMPv6", ping("fd65::1", "fd65::2", type: 128), true, rule(.allow) { $0.notProtocol = .icmp }),
   icmpCase("... and not ICMP", ping(webAddress, dbAddress), false, rule(.allow) { $0.notProtocol = .icmp }),
   icmpCase(
@@ -326,7 +327,7 @@ private let briefs: [BriefCase] = [
   .init(words: "profile kns.default", resources: open),
   .init(words: "default/p rule 2 (Allow)", resources: open + [policy("p", ingress: [rule(.deny, .udp), rule(.allow)])]),
   .init(words: "strict rule 1 (Deny)", resources: open + [policy("strict", nil, ingress: [rule(.deny)])]),
-  .init(words: "tier default default Deny", resources: open + [policy("p", ingress: [rule(.allow, .udp)])]),
+  .init(words: "end of tier default (Deny)", resources: open + [policy("p", ingress: [rule(.allow, .udp)])]),
   .init(words: "default/p rule 1 (cannot be enforced, Deny)", resources: open + [policy("p", ingress: [rule(.allow) { $0.fault = "odd" }])]),
   .init(words: "default/p (cannot be read, Deny)", resources: open + [policy("p", selector: "role ==")]),
   .init(words: "profile kns.default (missing, Deny)", resources: [web, db]),

@@ -57,7 +57,10 @@ public struct PolicyOracle: Sendable {
   /// Connection tracking lets only some ICMP messages begin a conversation. The others are answers or errors: within a live one they
   /// pass without a question, and without one they are of no connection, whatever policy says.
   private func whyNoConnection(_ packet: Packet, fromWorkload: Bool) -> String? {
-    guard let type = packet.icmpType, packet.to.family == (packet.ipProtocol == .icmp ? .v4 : .v6) else { return nil }
+    for (other, family) in [(NetworkProtocol.icmp, IPFamily.v6), (.icmpv6, .v4)] where packet.ipProtocol == other && packet.to.family == family {
+      return "\(other) within \(family) is of no connection"
+    }
+    guard let type = packet.icmpType else { return nil }
     if packet.ipProtocol == .icmpv6, fromWorkload, type == 134 || type == 137 {
       return "a workload may not send ICMPv6 type \(type) (\(type == 134 ? "router advertisement" : "redirect"))"
     }
@@ -65,8 +68,9 @@ public struct PolicyOracle: Sendable {
       packet.ipProtocol == .icmp
       // Echo, timestamp, information and address mask requests.
       ? [8, 13, 15, 17]
-      // Echo and node information requests; what multicast listening and neighbour discovery send is not tracked.
-      : [128, 139, 130, 131, 132, 133, 134, 135, 136, 143]
+      // Echo and node information requests; what multicast listening, multicast router discovery (RFC 4286) and neighbour discovery
+      // send is not tracked.
+      : [128, 139, 130, 131, 132, 133, 134, 135, 136, 143, 151, 152]
     if beginners.contains(type) { return nil }
     return "\(packet.ipProtocol) type \(type) begins no connection: it passes within a live one, and is dropped without one"
   }
@@ -94,12 +98,17 @@ public struct PolicyOracle: Sendable {
     return timeA == timeB ? a.resource.key < b.resource.key : timeA > timeB
   }
 
-  private func isAddress(_ address: IPAddress, ofNode name: String) -> Bool {
-    resources.contains {
-      guard case .node(let spec) = $0.spec, $0.metadata.name == name else { return false }
+  private func isAddress(_ address: IPAddress, ofNode name: String) -> Bool { nodes(at: address).contains(name) }
+
+  /// The host that has this address for itself.
+  public func node(at address: IPAddress) -> String? { nodes(at: address).min() }
+
+  private func nodes(at address: IPAddress) -> [String] {
+    resources.filter {
+      guard case .node(let spec) = $0.spec else { return false }
       return spec.bgp?.ipv4Address?.address == address || spec.bgp?.ipv6Address?.address == address
         || spec.addresses.contains { IPAddress($0.address) == address || InterfaceAddress($0.address)?.address == address }
-    }
+    }.map(\.metadata.name)
   }
 
   /// What happens to a packet for the workload's own host, after egress policy has allowed it.
@@ -120,6 +129,13 @@ public struct PolicyOracle: Sendable {
   }
 
   // MARK: One workload's policy in one direction
+
+  /// What one side alone says, whether or not the packet would come so far.
+  public func judgement(_ packet: Packet, _ direction: Direction, at endpoint: Entity) -> Verdict {
+    var trail: [Verdict.Step] = []
+    let isAllowed = judge(packet, direction, at: endpoint, &trail)
+    return Verdict(isAllowed: isAllowed, trail: trail)
+  }
 
   /// Walks tiers, then profiles. True if the packet may go on.
   private func judge(_ packet: Packet, _ direction: Direction, at endpoint: Entity, _ trail: inout [Verdict.Step]) -> Bool {
@@ -153,11 +169,8 @@ public struct PolicyOracle: Sendable {
       return nil
     }
 
-    tiers: for tier in tiersInOrder() {
+    tiers: for (tier, policies) in policies(for: endpoint, direction) {
       step.tier = tier.name
-      let policies = policiesInOrder(ofTier: tier.name).filter { applies($0, to: endpoint, direction) }
-      // A tier without a policy for this endpoint and direction is as if it were not there.
-      guard let last = policies.last else { continue }
       for policy in policies {
         step.policy = policy.key
         if let fault = selectorFault(policy) {
@@ -174,7 +187,7 @@ public struct PolicyOracle: Sendable {
         case nil: break
         }
       }
-      step.policy = last.key
+      step.policy = policies.last?.key
       note(.endOfTier(tier.defaultAction))
       if tier.defaultAction == .deny { return false }
       step.policy = nil
@@ -206,11 +219,22 @@ public struct PolicyOracle: Sendable {
 
   // MARK: Tiers and policies
 
-  private struct Tier {
-    var name: String
-    var order: Double
-    var defaultAction: TierSpec.DefaultAction
-    var exists: Bool
+  public struct Tier: Sendable {
+    public var name: String
+    /// Infinite if it has none.
+    public var order: Double
+    public var defaultAction: TierSpec.DefaultAction
+    /// False if policies name it and nobody made it.
+    public var exists: Bool
+  }
+
+  /// The tiers that have a policy for this endpoint and direction, and those policies, all in the order in which they are asked.
+  public func policies(for endpoint: Entity, _ direction: Direction) -> [(tier: Tier, policies: [Resource])] {
+    tiersInOrder().compactMap { tier in
+      let policies = policiesInOrder(ofTier: tier.name).filter { applies($0, to: endpoint, direction) }
+      // A tier without a policy for this endpoint and direction is as if it were not there.
+      return policies.isEmpty ? nil : (tier, policies)
+    }
   }
 
   /// Those that exist, by order (none is last) and name; then those that policies name but nobody made, by name.

@@ -43,7 +43,7 @@ public struct Verdict: Hashable, Sendable, CustomStringConvertible {
   public var trail: [Step]
   /// The steps that moved the packet on or stopped it; the last one decided.
   public var decisions: [Step] { trail.filter { $0.outcome != .notMatched && $0.outcome != .logged } }
-  /// What had the last word, in short: `shop/web rule 2 (Allow)`, `tier security default Deny`, `profile kns.shop`. Of an allowed
+  /// What had the last word, in short: `shop/web rule 2 (Allow)`, `end of tier security (Deny)`, `profile kns.shop`. Of an allowed
   /// packet that is the ingress policy of its destination, if it has one.
   public var decidedBy: String { decisions.last?.brief ?? "" }
   /// The same of one side; nil where no workload's policy was asked.
@@ -137,7 +137,7 @@ public struct Verdict: Hashable, Sendable, CustomStringConvertible {
       case .cannotBeEnforced(let rule, _, _): "\(name) rule \(rule + 1) (cannot be enforced, Deny)"
       case .cannotBeRead: "\(name) (cannot be read, Deny)"
       case .decidesNothing: name
-      case .endOfTier(let action): "tier \(tier ?? "") default \(action.rawValue)"
+      case .endOfTier(let action): "end of tier \(tier ?? "") (\(action.rawValue))"
       case .builtInProfile: "profile \(name)"
       case .missingProfile: "profile \(name) (missing, Deny)"
       case .endOfProfiles(let isEmpty): isEmpty ? "no policy and no profile" : "no profile matched"
