@@ -103,20 +103,54 @@ struct RuleTests {
     ])
   }
 
-  @Test("A selector becomes a hash set of addresses for each family, and an interval set once it holds prefixes")
+  @Test("A selector becomes a hash set of its addresses and an interval set of its prefixes, in each family that has some")
   func selectors() throws {
     let plan = rule(.allow) { $0.source.sets = [IPSetID("s:web")] }
-    #expect(try render(.ingress, [plan], sets: ["s:web": nets("10.0.0.1/32")]) == [
+    #expect(try render(.ingress, [plan], sets: ["s:web": nets("10.0.0.1/32", "fd00::1/128")]) == [
       "meta nfproto ipv4 ip saddr @hosts4-s.web counter accept",
       "meta nfproto ipv6 ip6 saddr @hosts6-s.web counter accept",
     ])
-    #expect(try render(.ingress, [plan], sets: ["s:web": nets("10.0.0.1/32", "10.1.0.0/16")], ipv6: false) == [
+    #expect(try render(.ingress, [plan], sets: ["s:web": nets("10.0.0.1/32", "10.1.0.0/16")]) == [
       "meta nfproto ipv4 ip saddr @hosts4-s.web counter accept",
       "meta nfproto ipv4 ip saddr @nets4-s.web counter accept",
     ])
     #expect(
-      try render(.ingress, [rule(.deny) { $0.destination.notSets = [IPSetID("s:web")] }], sets: ["s:web": nets("10.1.0.0/16")], ipv6: false)
+      try render(.ingress, [rule(.deny) { $0.destination.notSets = [IPSetID("s:web")] }],
+        sets: ["s:web": nets("10.0.0.1/32", "10.1.0.0/16")], ipv6: false)
         == ["meta nfproto ipv4 ip daddr != @hosts4-s.web ip daddr != @nets4-s.web counter drop"])
+  }
+
+  @Test("Who asks for a member of an empty set matches nothing; who forbids its members matches everything")
+  func emptySets() throws {
+    let sets = ["s:none": nets(), "s:web": nets("10.0.0.1/32"), "n:none": IPSetPlan(content: .addressPorts, members: [], explanation: "")]
+    let both = rule(.allow) { $0.source.sets = [IPSetID("s:none")]; $0.destination.sets = [IPSetID("s:web")] }
+    #expect(try render(.ingress, [both], sets: sets) == [])
+    #expect(try render(.ingress, [rule(.deny) { $0.source.notSets = [IPSetID("s:none")] }], sets: sets) == [
+      "meta nfproto ipv4 counter drop", "meta nfproto ipv6 counter drop",
+    ])
+    // An address of a family that the set has nothing in is outside of it.
+    #expect(try render(.ingress, [rule(.deny) { $0.source.notSets = [IPSetID("s:web")] }], sets: sets) == [
+      "meta nfproto ipv4 ip saddr != @hosts4-s.web counter drop", "meta nfproto ipv6 counter drop",
+    ])
+    #expect(try render(.ingress, [rule(.allow) { $0.ipProtocol = .tcp; $0.destination.namedPorts = [IPSetID("n:none")] }], sets: sets) == [])
+    #expect(
+      try render(.ingress, [rule(.deny) { $0.ipProtocol = .tcp; $0.source.notNamedPorts = [IPSetID("n:none")] }], sets: sets, ipv6: false)
+        == ["meta nfproto ipv4 meta l4proto tcp counter drop"])
+  }
+
+  @Test("A set that fills and empties brings its rule and takes it along, in the same transaction")
+  func fillingSets() throws {
+    var rig = Rig()
+    let id = IPSetID("s:web")
+    let tier = [TierPlan(name: "default", policies: [policyKey("p")])]
+    try rig.apply(
+      .ipSet(id, nets()), .policy(policyKey("p"), PolicyPlan(ingress: [rule(.allow) { $0.source.sets = [id] }])),
+      .endpoint(endpointKey("a"), GroupTests.endpoint("cali1", ingress: tier)))
+    #expect(rig.rules("policy-in-np/default/p") == [] && rig.driver.ruleset.sets["hosts4-s.web"] == nil)
+    let first = try rig.apply(.ipSetMembers(id, added: [.net(prefix("10.0.0.1/32"))], removed: []))
+    #expect(first.setsAdded == 1 && first.elementsAdded == 1 && first.rulesAdded == 1 && first.failures.isEmpty)
+    let last = try rig.apply(.ipSetMembers(id, added: [], removed: [.net(prefix("10.0.0.1/32"))]))
+    #expect(last.setsRemoved == 1 && rig.rules("policy-in-np/default/p") == [] && last.failures.isEmpty)
   }
 
   @Test("Several sets are all to match; CIDRs and sets as well")

@@ -80,6 +80,11 @@ func sample() -> RulesetDelta {
       ChainRule(v4, .lookup([.inputName, .source(.v4)], set: "sourcenets4", negated: false), .counter, .accept),
       ChainRule(.lookup([.inputName], set: "workloads", negated: true), .counter, .drop),
     ]),
+    "related": Chain([
+      ChainRule(v4, .lookup([.inputName, .connectionEnd(isReply: false, .v4)], set: "sourcenets4", negated: false), .counter, .accept),
+      ChainRule(.family(.v6), .match(.inputType, .equal, ArpHardware.ether),
+        .lookup([.inputName, .etherSource, .connectionEnd(isReply: true, .v6)], set: "source6", negated: false), .counter, .accept),
+    ]),
   ]
   return delta
 }
@@ -109,6 +114,8 @@ struct ListingTests {
       "meta mark & 0x00020000 == 0x00020000 meta mark set meta mark & 0xfffcffff log prefix \"calico-packet: \" level notice",
       "limit rate 10/second log prefix \"limited \" level notice counter packets 0 bytes 0 drop",
       "iifname . ether saddr . ip6 saddr @source6 counter packets 0 bytes 0 accept",
+      "meta nfproto ipv4 iifname . ct original ip saddr @sourcenets4 counter packets 0 bytes 0 accept",
+      "iifname . ether saddr . ct reply ip6 saddr @source6 counter packets 0 bytes 0 accept",
       "counter packets 0 bytes 0 accept comment \"NetworkPolicy default/allow-web ingress rule 1\"",
       "elements = { \"cali1\" . 02:00:00:00:00:01 . fd00::1 }",
       "elements = { \"cali1\" . 10.2.0.0/16 }",

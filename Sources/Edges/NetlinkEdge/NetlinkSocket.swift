@@ -117,8 +117,8 @@ public final class NetlinkSocket {
 
   /// Sends the batch in ONE call and returns an error, or nil, for each message, in order.
   ///
-  /// A message with `.acknowledge` and no answer is an error (ENOBUFS); one without it fails only when the kernel says so. Throws
-  /// when nothing could be sent. `onMessage` receives whatever else came back: answers to a GET, echoes.
+  /// A message with `.acknowledge` and no answer is an error (ENOBUFS); one without it fails only when the kernel says so, or when answers
+  /// were lost. Throws when nothing could be sent. `onMessage` receives whatever else came back: answers to a GET, echoes.
   public func request(
     _ batch: inout NetlinkBatch, what: String = "netlink request", onMessage: ((NetlinkHeader, inout OctetReader) -> Void)? = nil
   ) throws(NetlinkError) -> [NetlinkError?] {
@@ -151,7 +151,8 @@ public final class NetlinkSocket {
         }
       }
     }
-    for index in 0..<count where !answered[index] && batch.flags(ofMessage: index).contains(.acknowledge) {
+    // What overflowed may have been the error of a message that asked for no answer.
+    for index in 0..<count where !answered[index] && (lost || batch.flags(ofMessage: index).contains(.acknowledge)) {
       results[index] = NetlinkError(code: ENOBUFS, message: lost ? "answer lost" : "no answer", what: what)
     }
     return results

@@ -109,6 +109,7 @@ public final class RouteNetlink {
       let end = min(start + Self.messagesPerSend, changes.count)
       batch.removeAll()
       for change in changes[start..<end] { change.encode(into: &batch) }
+      batch.acknowledgeOnlyLast()
       for (offset, error) in try socket.request(&batch, what: "rtnetlink").enumerated() {
         let change = changes[start + offset]
         if let error, !(change.isDeletion && error.isNotFound) {

@@ -77,15 +77,17 @@ public final class RouteDriver {
 
   /// Nil: no route of ours to this prefix. Nothing is sent before `apply`.
   public func want(_ spec: RouteSpec?, for prefix: IPPrefix) {
-    guard families.contains(prefix.family), specs[prefix] != spec else { return }
-    for hop in specs[prefix]?.hops ?? [] {
+    guard families.contains(prefix.family) else { return }
+    let before = specs[prefix]
+    guard before != spec else { return }
+    for hop in before?.hops ?? [] {
       if let device = hop.device { prefixesByDevice[device]?.remove(prefix) }
     }
     specs[prefix] = spec
     for hop in spec?.hops ?? [] {
       if let device = hop.device { prefixesByDevice[device, default: []].insert(prefix) }
     }
-    resolve(prefix)
+    resolve(prefix, spec)
   }
   public var wantedCount: Int { specs.count }
   /// True when the kernel, as far as we know, is as wanted, and nothing waits.
@@ -98,11 +100,13 @@ public final class RouteDriver {
     return !deltas.updateKeys.contains(key)
   }
 
-  private func resolve(_ prefix: IPPrefix) {
-    waiting[prefix] = nil
+  private func resolve(_ prefix: IPPrefix) { resolve(prefix, specs[prefix]) }
+  /// Most of the books below are empty most of the time; asking an empty one would cost a hash of the key all the same.
+  private func resolve(_ prefix: IPPrefix, _ spec: RouteSpec?) {
+    if !waiting.isEmpty { waiting[prefix] = nil }
     let before = keys[prefix]
     var route: KernelRoute?
-    if let spec = specs[prefix] {
+    if let spec {
       var hops: [NextHop] = []
       for hop in spec.hops {
         var index: UInt32?
@@ -126,15 +130,16 @@ public final class RouteDriver {
       }
     }
     // Another metric is another route to the kernel.
-    if let before, before != route?.key {
+    let key = route?.key
+    if let before, before != key {
       deltas.want(nil, for: before)
-      refused[before] = nil
+      if !refused.isEmpty { refused[before] = nil }
     }
-    keys[prefix] = route?.key
-    if let route {
-      if deltas.wanted[route.key] != route { refused[route.key] = nil }
-      deltas.want(route, for: route.key)
-      appeared[route.key] = nil
+    if before != key { keys[prefix] = key }
+    if let route, let key {
+      if !refused.isEmpty, deltas.wanted[key] != route { refused[key] = nil }
+      deltas.want(route, for: key)
+      if !appeared.isEmpty { appeared[key] = nil }
     }
   }
 
@@ -199,12 +204,15 @@ public final class RouteDriver {
   }
 
   private func note(_ route: KernelRoute, _ key: Key) {
-    for case let index? in route.nextHops.map(\.interface) { standingByInterface[index, default: []].insert(key) }
+    for hop in route.nextHops { if let index = hop.interface { standingByInterface[index, default: []].insert(key) } }
   }
   private func stand(_ route: KernelRoute?, _ key: Key) {
-    for case let index? in (deltas.observed[key]?.nextHops ?? []).map(\.interface) { standingByInterface[index]?.remove(key) }
+    let before = deltas.observed[key]?.nextHops ?? []
     deltas.observe(route, for: key)
-    if let route { note(route, key) } else { appeared[key] = nil }
+    // Almost every change leaves the interface as it was, or there was none before.
+    let after = route?.nextHops ?? []
+    for hop in before { if let index = hop.interface, !after.contains(where: { $0.interface == index }) { standingByInterface[index]?.remove(key) } }
+    if let route { note(route, key) } else if !appeared.isEmpty { appeared[key] = nil }
   }
 
   private func update(_ link: Link) {
@@ -248,7 +256,8 @@ public final class RouteDriver {
       if links.isEmpty { try resync() } else { try readBack() }
     }
     var report = Report()
-    var updates = deltas.pendingUpdates.filter { refused[$0.key] == nil }
+    var updates = deltas.pendingUpdates
+    if !refused.isEmpty { updates.removeAll { refused[$0.key] != nil } }
     report.changed += try send(&updates)
     // Two rounds: what stood in the way the first time has been read back.
     if !updates.isEmpty { report.changed += try send(&updates, over: try yieldingRoutes()) }
@@ -299,7 +308,7 @@ public final class RouteDriver {
     for ((key, route), error) in zip(updates, try netlink.apply(changes)) {
       guard let error else {
         stand(route, key)
-        appeared[key] = nil
+        if !appeared.isEmpty { appeared[key] = nil }
         changed += 1
         continue
       }

@@ -154,7 +154,7 @@ public final class RulesetDriver {
     if found.flags.contains(.owner), !isOwner {
       throw RulesetError(
         code: EPERM, what: "table inet \(kernel.table)",
-        message: "it belongs to another running process (netlink port \(found.owner ?? 0)); stop that one")
+        message: "\(RulesetError.ownedElsewhere) (netlink port \(found.owner ?? 0)); stop that one")
     }
     let difference = RulesetDifference(from: found, to: desired)
     // A table made without ownership cannot be given any: a new one in its place can, within one transaction.

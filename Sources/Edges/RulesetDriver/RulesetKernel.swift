@@ -19,6 +19,9 @@ public struct RulesetError: Error, Equatable, Sendable, CustomStringConvertible 
     self.what = what
     self.message = message
   }
+  /// The table is another process's, and not ours to write.
+  public var isOwnedElsewhere: Bool { message?.hasPrefix(Self.ownedElsewhere) ?? false }
+  static let ownedElsewhere = "it belongs to another running process"
   public init(_ error: NetlinkError) { self.init(code: error.code, what: error.what, message: error.message) }
   public var description: String {
     NetlinkError(code: code, message: message, what: what).description

@@ -82,12 +82,18 @@ public struct NextHop: Hashable, Comparable, Sendable, CustomStringConvertible {
 
 public struct KernelRoute: Hashable, Sendable, CustomStringConvertible {
   /// What makes a route of a table unique to the kernel.
+  @frozen
   public struct Key: Hashable, Sendable {
     public let destination: IPPrefix
     public let metric: UInt32
-    public init(destination: IPPrefix, metric: UInt32) {
+    @inlinable public init(destination: IPPrefix, metric: UInt32) {
       self.destination = destination
       self.metric = metric
+    }
+    @inlinable public static func == (a: Self, b: Self) -> Bool { a.metric == b.metric && a.destination == b.destination }
+    @inlinable public func hash(into hasher: inout Hasher) {
+      destination.hash(into: &hasher)
+      hasher.combine(metric)
     }
   }
   public static let mainTable: UInt32 = 254

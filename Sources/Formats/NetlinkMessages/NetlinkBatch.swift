@@ -86,6 +86,12 @@ public struct NetlinkBatch: Sendable {
     return offsets.count - 1
   }
 
+  /// The kernel answers errors unasked, and handles messages in order: an acknowledgement of the last tells that all others succeeded.
+  /// Each acknowledgement that is not sent spares a system call to receive it.
+  public mutating func acknowledgeOnlyLast() {
+    for offset in offsets.dropLast() { writer.patchHost16(at: offset + 6, hostU16(offset + 6) & ~NetlinkFlags.acknowledge.rawValue) }
+  }
+
   /// Numbers the messages `first`, `first + 1`, ... (wrapping).
   public mutating func setSequences(from first: UInt32) {
     for (index, offset) in offsets.enumerated() {

@@ -22,6 +22,9 @@ public enum Field: Hashable, Sendable {
   /// Only after a match of ICMP or ICMPv6.
   case icmpType
   case icmpCode
+  /// The address of one end of the packet's connection; of a related packet's, the connection that it is about. `isReply` is the end
+  /// that answers. Only in a connection of that family.
+  case connectionEnd(isReply: Bool, IPFamily)
 
   /// Octets of the value.
   public var length: Int {
@@ -30,7 +33,7 @@ public enum Field: Hashable, Sendable {
     case .inputType, .sourcePort, .destinationPort: 2
     case .mark: 4
     case .etherSource: 6
-    case .source(let family), .destination(let family): family.bits / 8
+    case .source(let family), .destination(let family), .connectionEnd(_, let family): family.bits / 8
     case .inputName, .outputName: 16
     }
   }
@@ -51,6 +54,7 @@ public enum Field: Hashable, Sendable {
     case .destinationPort: .payload(.transport, offset: 2, length: 2, into: register)
     case .icmpType: .payload(.transport, offset: 0, length: 1, into: register)
     case .icmpCode: .payload(.transport, offset: 1, length: 1, into: register)
+    case .connectionEnd(let isReply, let family): .ctSource(family, isReply: isReply, into: register)
     }
   }
 }

@@ -3,6 +3,7 @@
 /// Encoding is `NFTA_EXPR_NAME` and `NFTA_EXPR_DATA`; decoding reads what the kernel dumps, so that a rule in the kernel can be
 /// compared with the one that we want, instruction by instruction. Counters compare equal whatever they have counted.
 
+public import Addresses
 import NetlinkMessages
 public import Octets
 
@@ -61,6 +62,8 @@ public enum Expression: Hashable, Sendable {
   case metaSet(MetaKey, from: Register)
   case payload(PayloadBase, offset: UInt32, length: UInt32, into: Register)
   case ctState(into: Register)
+  /// The source address of the original or of the reply tuple: NFT_CT_SRC_IP (19), NFT_CT_SRC_IP6 (21).
+  case ctSource(IPFamily, isReply: Bool, into: Register)
   case compare(Register, Comparison, [UInt8])
   case range(Register, negated: Bool, [UInt8], [UInt8])
   case bitwise(from: Register, into: Register, mask: [UInt8], xor: [UInt8])
@@ -137,7 +140,7 @@ extension Expression {
     switch self {
     case .meta, .metaSet: "meta"
     case .payload: "payload"
-    case .ctState: "ct"
+    case .ctState, .ctSource: "ct"
     case .compare: "cmp"
     case .range: "range"
     case .bitwise: "bitwise"
@@ -170,6 +173,10 @@ extension Expression {
       writer.attribute(2, u32: base.rawValue)
       writer.attribute(3, u32: offset)
       writer.attribute(4, u32: length)
+    case .ctSource(let family, let isReply, let into):
+      writer.attribute(1, u32: into.number)
+      writer.attribute(2, u32: family == .v4 ? 19 : 21)
+      writer.attribute(3, [isReply ? 1 : 0])
     case .ctState(let into):
       writer.attribute(1, u32: into.number)
       writer.attribute(2, u32: 0)
@@ -259,7 +266,10 @@ private struct RawExpression {
 
 extension Expression {
   /// From the payload of one NFTA_LIST_ELEM. Whatever we would not write ourselves becomes `.unknown`.
-  public init(decoding reader: inout OctetReader) throws(WireError) {
+  public init(decoding reader: inout OctetReader) throws(WireError) { self = try Self.read(&reader).expression }
+
+  /// The same, with what a counter has counted.
+  static func read(_ reader: inout OctetReader) throws(WireError) -> (expression: Expression, counted: (packets: UInt64, octets: UInt64)?) {
     var name = ""
     var raw = RawExpression()
     try reader.attributes { type, value throws(WireError) in
@@ -270,7 +280,8 @@ extension Expression {
       default: break
       }
     }
-    self = Self.understand(name, raw) ?? .unknown(name)
+    let expression = understand(name, raw) ?? .unknown(name)
+    return (expression, expression == .counter ? (raw.u64(2) ?? 0, raw.u64(1) ?? 0) : nil)
   }
 
   private static func understand(_ name: String, _ raw: RawExpression) -> Expression? {
@@ -285,8 +296,13 @@ extension Expression {
       else { return nil }
       return .payload(base, offset: offset, length: length, into: into)
     case "ct":
-      guard raw.u32(2) == 0 else { return nil }
-      return raw.register(1).map { .ctState(into: $0) }
+      switch raw.u32(2) {
+      case 0: return raw.register(1).map { .ctState(into: $0) }
+      case 19, 21:
+        guard let direction = raw.numbers[3]?.first else { return nil }
+        return raw.register(1).map { .ctSource(raw.u32(2) == 19 ? .v4 : .v6, isReply: direction == 1, into: $0) }
+      default: return nil
+      }
     case "cmp":
       guard let register = raw.register(1), let operation = raw.u32(2).flatMap(Comparison.init(rawValue:)), let value = raw.value(3) else {
         return nil

@@ -17,6 +17,9 @@ public struct KernelRuleset: Equatable, Sendable {
     public var handle: UInt64 = 0
     public var expressions: [Expression] = []
     public var userData: [UInt8] = []
+    /// What its counter has counted.
+    public var packets: UInt64 = 0
+    public var octets: UInt64 = 0
     public init() {}
   }
   public struct KernelSet: Equatable, Sendable {
@@ -163,7 +166,10 @@ public enum RulesetReading {
       case 3: rule.handle = try value.u64()
       case 4:
         try value.attributes { type, value throws(WireError) in
-          if type == Attribute.listElement { rule.expressions.append(try Expression(decoding: &value)) }
+          guard type == Attribute.listElement else { return }
+          let (expression, counted) = try Expression.read(&value)
+          rule.expressions.append(expression)
+          if let counted { (rule.packets, rule.octets) = counted }
         }
       case 7: rule.userData = value.rest()
       default: break

@@ -106,6 +106,9 @@ public enum RulesetText {
     default: "\(number)"
     }
   }
+  static func unit(_ seconds: UInt64) -> String {
+    [1: "second", 60: "minute", 3600: "hour", 86_400: "day", 604_800: "week"][seconds] ?? "\(seconds)s"
+  }
   static func states(_ states: ConnectionState) -> String {
     [(ConnectionState.invalid, "invalid"), (.established, "established"), (.related, "related"), (.new, "new"), (.untracked, "untracked")]
       .filter { states.contains($0.0) }.map(\.1).joined(separator: ",")
@@ -119,7 +122,7 @@ public enum RulesetText {
     case .inputType: octets == ArpHardware.ether ? "ether" : "\(octets)"
     case .mark: value(octets, KeyType.mark)
     case .etherSource: value(octets, KeyType.ether)
-    case .source(let family), .destination(let family): value(octets, family == .v4 ? KeyType.ipv4 : KeyType.ipv6)
+    case .source(let family), .destination(let family), .connectionEnd(_, let family): value(octets, family == .v4 ? KeyType.ipv4 : KeyType.ipv6)
     case .sourcePort, .destinationPort: value(octets, KeyType.port)
     case .icmpType, .icmpCode: "\(octets[0])"
     }
@@ -159,6 +162,7 @@ extension Field: CustomStringConvertible {
     case .destinationPort: "th dport"
     case .icmpType: "icmp type"
     case .icmpCode: "icmp code"
+    case .connectionEnd(let isReply, let family): "ct \(isReply ? "reply" : "original") \(family == .v4 ? "ip" : "ip6") saddr"
     }
   }
 }
@@ -181,7 +185,7 @@ extension Statement: CustomStringConvertible {
     case .markBitsSet(let bits): "meta mark & \(RulesetText.hexadecimal(bits)) == \(RulesetText.hexadecimal(bits))"
     case .counter: "counter"
     case .log(let prefix): "log prefix \"\(prefix)\" level notice"
-    case .limit(let limit): "limit rate \(limit.packets)/\(limit.perSeconds)s burst \(limit.burst)"
+    case .limit(let limit): "limit rate \(limit.packets)/\(RulesetText.unit(limit.perSeconds)) burst \(limit.burst) packets"
     case .verdict(let verdict): "\(verdict)"
     }
   }

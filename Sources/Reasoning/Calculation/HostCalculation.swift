@@ -264,7 +264,7 @@ public struct HostCalculation: Sendable {
       return folding.folded
     }
     guard let policy = policies.inUse(key) else { return nil }
-    var folding = RuleFolding(namespace: key.namespace)
+    var folding = RuleFolding(namespace: key.namespace, tier: policy.spec.tier)
     let directions = policy.spec.effectiveTypes
     if case .denies(_, let fault) = policy.reading {
       folding.denyAll(directions, because: fault)
@@ -348,6 +348,8 @@ public struct HostCalculation: Sendable {
       if let prefixes = configuration.interfacePrefixes, !prefixes.isEmpty { settings.interfacePrefixes = prefixes }
       if let action = configuration.defaultEndpointToHostAction { settings.endpointToHostAction = action }
       if let ipv6 = configuration.ipv6Support { settings.ipv6 = ipv6 }
+      if let prefix = configuration.logPrefix { settings.logPrefix = prefix }
+      if let limit = configuration.logLimit { settings.logLimit = limit }
     }
     return settings
   }

@@ -17,13 +17,21 @@ struct RuleFolding {
   let namespace: String?
   private(set) var folded = FoldedPolicy()
 
-  init(namespace: String?) { self.namespace = namespace }
+  init(namespace: String?, tier: String = "default") {
+    self.namespace = namespace
+    folded.plan.tier = tier
+  }
 
   mutating func fold(_ rules: [Rule], _ direction: Direction) {
     var plans: [RulePlan] = []
+    func append(_ plan: RulePlan, _ index: Int) {
+      var plan = plan
+      if plans.count != index { plan.place = index }
+      plans.append(plan)
+    }
     for (index, rule) in rules.enumerated() {
       do throws(RuleFault) {
-        if let plan = try fold(rule) { plans.append(plan) }
+        if let plan = try fold(rule) { append(plan, index) }
       } catch {
         folded.faults.append("\(direction.rawValue.lowercased()) rule \(index + 1): \(error.reason)")
         // A log that cannot be written as asked stops nothing; it is left out.
@@ -31,7 +39,7 @@ struct RuleFolding {
         var plan = RulePlan(.deny)
         plan.annotations = rule.annotations
         plan.fault = error.reason
-        plans.append(plan)
+        append(plan, index)
       }
     }
     switch direction {

@@ -30,7 +30,18 @@ struct AddressSet {
     Set(hosts.values.joined().map { .net($0.hostPrefix) } + nets.values.flatMap { $0.members.map { .net($0) } } + served.values.joined())
   }
 
-  func hasNets(_ family: IPFamily) -> Bool { nets[family].map { !$0.isEmpty } ?? false }
+  func hasElements(_ source: SetSource) -> Bool {
+    switch source {
+    case .hosts(_, let family): hosts[family].map { !$0.isEmpty } ?? false
+    case .nets(_, let family): nets[family].map { !$0.isEmpty } ?? false
+    case .served(_, let family): served[family].map { !$0.isEmpty } ?? false
+    case .literal(_, let elements): !elements.isEmpty
+    }
+  }
+  /// Which of the kernel's sets it needs, in a fixed order.
+  func inhabited(_ id: IPSetID) -> [Bool] {
+    IPFamily.allCases.flatMap { family in [.hosts(id, family), .nets(id, family), .served(id, family)].map { hasElements($0) } }
+  }
 
   /// A change of elements in one of the kernel's sets.
   struct Change {

@@ -38,7 +38,8 @@ struct BaseRuleset {
       prefixes.map { ChainRule([.name(field, startsWith: $0)] + statements, comment: comment) }
     }
     let stateRules = [
-      ChainRule(.connectionState([.established, .related]), .counter, .accept),
+      ChainRule(.connectionState(.established), .counter, .accept),
+      ChainRule(.connectionState(.related), .jump(N.related)),
       ChainRule(.connectionState(.invalid), .counter, .drop, comment: "packet of no connection"),
     ]
     let discovery: [Statement] = [.family(.v6), .transport(58), .lookup([.icmpType], set: N.neighbourDiscovery, negated: false)]
@@ -86,18 +87,36 @@ struct BaseRuleset {
       case .return: ChainRule(.counter, .return, comment: "workload to host (DefaultEndpointToHostAction)")
       }
 
+    // An error about a live connection passes, if its sender may know: a workload that is no end of the connection is asked for its
+    // policy like anybody. A related connection, as helpers expect them, has its own source.
+    var own: [ChainRule] = []
+    for family in families {
+      for end in [false, true].map({ Field.connectionEnd(isReply: $0, family) }) {
+        own += [
+          ChainRule(.family(family), .lookup([.inputName, end], set: N.source(family), negated: false), .counter, .accept),
+          ChainRule(
+            .family(family), .match(.inputType, .equal, ArpHardware.ether),
+            .lookup([.inputName, .etherSource, end], set: N.sourceWithMAC(family), negated: false), .counter, .accept),
+          ChainRule(.family(family), .lookup([.inputName, end], set: N.sourceNets(family), negated: false), .counter, .accept),
+        ]
+      }
+    }
+
     let clear = ChainRule(.clearMarkBits(N.acceptMark | N.passMark))
     chains = [:]
     chains[N.sourceCheck] = Chain(hook: ChainHook(.prerouting, priority: -300), each(.inputName, .goto(N.workloadSource)))
     chains[N.workloadSource] = Chain(source)
 
-    let policed = each(.inputName, .goto(N.workloadForward)) + each(.outputName, .goto(N.workloadForward))
+    // To each workload's policies leads one path of each kind and no more: the kernel checks a new rule by walking all of them. So a packet
+    // between two workloads of this host meets the cheap checks twice, and every policy stands once behind this hook.
+    let policed = each(.inputName, .jump(N.forwardFrom)) + each(.outputName, .goto(N.forwardTo))
     chains[N.forward] = Chain(hook: ChainHook(.forward, priority: 0), policed)
-    var walk = unknownOutput + stateRules
-    walk += each(.inputName, .jump(N.fromWorkload))
-    walk.append(clear)
-    walk += each(.outputName, .goto(N.toWorkload))
-    chains[N.workloadForward] = Chain(walk)
+    // Out of the egress policies a packet comes with their bit in its mark, which is theirs alone.
+    chains[N.forwardFrom] = Chain(unknownOutput + stateRules + [ChainRule(.jump(N.fromWorkload)), clear])
+    chains[N.forwardTo] = Chain(unknownOutput + stateRules + [ChainRule(.goto(N.toWorkload))])
+    // Returns if policy shall decide.
+    chains[N.related] = Chain(each(.inputName, .goto(N.relatedToOwn)) + [ChainRule(.counter, .accept)])
+    chains[N.relatedToOwn] = Chain(own)
     // Returns if the workload's egress policy allows the packet; else the packet ends here.
     chains[N.fromWorkload] = Chain([
       clear,

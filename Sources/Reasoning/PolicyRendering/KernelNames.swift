@@ -6,14 +6,14 @@ import Names
 import Resources
 import Rulesets
 
-enum KernelNames {
+package enum KernelNames {
   /// Bits of the packet's mark that are ours; both lie within Calico's default mask, 0xffff0000.
   static let acceptMark: UInt32 = 0x10000
   static let passMark: UInt32 = 0x20000
 
   /// `NetworkPolicy default/web ingress rule 1`, by which people and `explain` find a rule and its counter. A comment has room for 127
   /// octets: a long name loses its middle, so that the number stays.
-  static func comment(_ key: ResourceKey, _ direction: Direction, rule number: Int) -> String {
+  package static func comment(_ key: ResourceKey, _ direction: Direction, rule number: Int) -> String {
     let tail = "\(direction.word) rule \(number)"
     let room = 127 - key.kind.rawValue.utf8.count - tail.utf8.count - 2
     var name = key.qualifiedName
@@ -24,11 +24,18 @@ enum KernelNames {
     return "\(key.kind.rawValue) \(name) \(tail)"
   }
 
+  // Comments at the end of an endpoint's policies, by which `explain` finds the rule.
+  package static func endOfTier(_ name: String, _ action: TierSpec.DefaultAction) -> String {
+    "tier \(name): no policy decides, \(action == .deny ? "deny" : "pass")"
+  }
+  package static let endOfProfiles = "no profile allows, deny"
+  package static func missing(_ key: ResourceKey) -> String { "\(key) is missing, deny" }
+
   // Sets and maps that always exist.
   /// Interfaces of known workloads.
   static let workloads = "workloads"
   /// Interface to policies, by direction.
-  static func dispatch(_ direction: Direction) -> String { direction == .ingress ? "ingress" : "egress" }
+  package static func dispatch(_ direction: Direction) -> String { direction == .ingress ? "ingress" : "egress" }
   /// Where a workload may send from: by interface, link address where known, and address.
   static func source(_ family: IPFamily) -> String { "source\(family.rawValue)" }
   static func sourceWithMAC(_ family: IPFamily) -> String { "source-mac\(family.rawValue)" }
@@ -39,14 +46,17 @@ enum KernelNames {
   static let sourceCheck = "source-check"
   static let workloadSource = "workload-source"
   static let forward = "forward"
-  static let workloadForward = "workload-forward"
+  static let forwardFrom = "forward-from"
+  static let forwardTo = "forward-to"
+  static let related = "related"
+  static let relatedToOwn = "related-to-own"
   static let fromWorkload = "from-workload"
   static let toWorkload = "to-workload"
   static let input = "input"
   static let workloadToHost = "workload-to-host"
   static let output = "output"
 
-  static func policy(_ key: ResourceKey, _ direction: Direction) -> String {
+  package static func policy(_ key: ResourceKey, _ direction: Direction) -> String {
     let way = direction == .ingress ? "in" : "out"
     return switch key.kind {
     case .profile: limited("profile-\(way)-\(key.name)")

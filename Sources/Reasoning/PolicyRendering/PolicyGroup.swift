@@ -60,21 +60,21 @@ struct PolicyGroup: Hashable {
       if passes { rules.append(ChainRule(.clearMarkBits(KernelNames.passMark))) }
       for policy in tier.policies { rules += consult(policy, traits, passTo: next) }
       switch tier.defaultAction {
-      case .deny: rules.append(ChainRule(.counter, .drop, comment: "tier \(tier.name): no policy decides, deny"))
-      case .pass: rules.append(ChainRule(.counter, .goto(next), comment: "tier \(tier.name): no policy decides, pass"))
+      case .deny: rules.append(ChainRule(.counter, .drop, comment: KernelNames.endOfTier(tier.name, .deny)))
+      case .pass: rules.append(ChainRule(.counter, .goto(next), comment: KernelNames.endOfTier(tier.name, .pass)))
       }
       result[chainName] = Chain(comment: explanation, rules)
       guard passes || tier.defaultAction == .pass else { return result }
       chainName = next
     }
     var rules = profiles.flatMap { consult(ResourceKey(.profile, name: $0), traits, passTo: nil) }
-    rules.append(ChainRule(.counter, .drop, comment: "no profile allows, deny"))
+    rules.append(ChainRule(.counter, .drop, comment: KernelNames.endOfProfiles))
     result[chainName] = Chain(comment: explanation, rules)
     return result
   }
 
   private func consult(_ policy: ResourceKey, _ traits: (ResourceKey) -> Traits?, passTo next: String?) -> [ChainRule] {
-    guard let found = traits(policy) else { return [ChainRule(.counter, .drop, comment: "\(policy) is missing, deny")] }
+    guard let found = traits(policy) else { return [ChainRule(.counter, .drop, comment: KernelNames.missing(policy))] }
     var rules = [ChainRule(.jump(KernelNames.policy(policy, direction)))]
     if direction == .egress, found.allows { rules.append(ChainRule(.markBitsSet(KernelNames.acceptMark), .return)) }
     if let next, found.passes { rules.append(ChainRule(.markBitsSet(KernelNames.passMark), .goto(next))) }

@@ -3,8 +3,9 @@
 /// A packet's walk (all in the table `inet margay`; the chains' names are those of `nft list ruleset`):
 ///
 ///     prerouting -300  source-check ─► workload-source     a workload's packet has one of its addresses, or is dropped
-///     forward       0  forward ─► workload-forward         interface known? ─► established? accept ─►
+///     forward       0  forward ─► forward-from             interface known? ─► established? accept ─►
 ///                        from-workload  ─vmap─► egress-…  ─► policy-out-…, profile-out-…    returns if allowed
+///                      forward ─► forward-to               the same checks ─►
 ///                        to-workload    ─vmap─► ingress-… ─► policy-in-…, profile-in-…      accepts if allowed
 ///     input         0  input ─► workload-to-host           established? neighbour discovery? from-workload, DefaultEndpointToHostAction
 ///     output        0  output                              to known workloads everything, to unknown interfaces of ours nothing
@@ -71,10 +72,7 @@ public struct PolicyRenderer: Sendable {
   private var setsBefore: [String: Bool] = [:]
   private var delta = RulesetDelta()
 
-  private let logPrefix: String
-
-  /// `logPrefix` begins the kernel's log line of a rule with the action Log.
-  public init(logPrefix: String = "calico-packet: ") { self.logPrefix = logPrefix }
+  public init() {}
 
   /// Takes a batch in, and answers with what becomes different in the ruleset; the first answer holds the frame as well.
   ///
@@ -135,8 +133,12 @@ public struct PolicyRenderer: Sendable {
   private mutating func take(settings new: HostSettings) {
     guard new != settings else { return }
     let familiesChange = new.ipv6 != settings.ipv6
+    let logsChange = new.logPrefix != settings.logPrefix || new.logLimit != settings.logLimit
     settings = new
     renderBase()
+    if logsChange {
+      dirtyPolicies.formUnion(groupsByPolicy.keys.filter { key in policies[key.policy]?.rules(key.direction).contains { $0.action == .log } ?? false })
+    }
     guard familiesChange else { return }
     dirtyPolicies.formUnion(groupsByPolicy.keys)
     dirtyInterfaces.formUnion(endpointsByInterface.keys)
@@ -166,10 +168,10 @@ public struct PolicyRenderer: Sendable {
 
   private mutating func take(members id: IPSetID, added: Set<IPSetMember>, removed: Set<IPSetMember>) {
     guard var set = sets.removeValue(forKey: id) else { preconditionFailure("members of \(id) arrive after the set itself") }
-    let hadNets = IPFamily.allCases.map { set.hasNets($0) }
+    let before = set.inhabited(id)
     for member in removed { if let change = set.remove(member, id) { take(change) } }
     for member in added { if let change = set.insert(member, id) { take(change) } }
-    if hadNets != IPFamily.allCases.map({ set.hasNets($0) }) { dirtyPolicies.formUnion(policiesBySet[id] ?? []) }
+    if before != set.inhabited(id) { dirtyPolicies.formUnion(policiesBySet[id] ?? []) }
     sets[id] = set
   }
   private mutating func take(_ change: AddressSet.Change) {
@@ -272,10 +274,11 @@ public struct PolicyRenderer: Sendable {
     if groupsByPolicy[key] != nil, let plan = policies[key.policy] {
       var rules: [ChainRule] = []
       var rendering = RenderedPolicy(sets: [:], setIDs: [])
+      let log = LogRendering(settings, key.policy, tier: plan.tier).statements
       for (index, rule) in plan.rules(key.direction).enumerated() {
-        var comment = KernelNames.comment(key.policy, key.direction, rule: index + 1)
+        var comment = KernelNames.comment(key.policy, key.direction, rule: (rule.place ?? index) + 1)
         for (word, text) in rule.annotations.sorted(by: { $0.key < $1.key }) { comment += " \(word)=\(text)" }
-        let one = RuleRendering(rule, key.direction, comment: comment, logPrefix: logPrefix, in: self)
+        let one = RuleRendering(rule, key.direction, comment: comment, log: log, in: self)
         rules += one.rules
         rendering.sets.merge(one.sets) { first, _ in first }
         rendering.setIDs.formUnion(one.setIDs)
@@ -351,7 +354,7 @@ public struct PolicyRenderer: Sendable {
 extension PolicyRenderer: RenderingContext {
   var usesIPv6: Bool { settings.ipv6 }
   func content(of set: IPSetID) -> IPSetPlan.Content? { sets[set]?.content }
-  func hasNets(_ set: IPSetID, _ family: IPFamily) -> Bool { sets[set]?.hasNets(family) ?? false }
+  func hasElements(_ source: SetSource) -> Bool { source.id.flatMap { sets[$0] }?.hasElements(source) ?? false }
 }
 
 extension PolicyPlan {

@@ -24,8 +24,8 @@ protocol RenderingContext {
   var usesIPv6: Bool { get }
   /// Nil if the set does not exist.
   func content(of set: IPSetID) -> IPSetPlan.Content?
-  /// Whether the set has prefixes other than single addresses.
-  func hasNets(_ set: IPSetID, _ family: IPFamily) -> Bool
+  /// Whether a lookup there can succeed.
+  func hasElements(_ source: SetSource) -> Bool
 }
 
 struct RuleRendering {
@@ -36,26 +36,30 @@ struct RuleRendering {
 
   private static let protocolsWithPorts: [UInt8] = [6, 17, 132, 136]
 
-  init(_ plan: RulePlan, _ direction: Direction, comment: String, logPrefix: String, in context: some RenderingContext) {
+  init(_ plan: RulePlan, _ direction: Direction, comment: String, log: [Statement], in context: some RenderingContext) {
     for side in [plan.source, plan.destination] { setIDs.formUnion(side.sets + side.notSets + side.namedPorts + side.notNamedPorts) }
     if let fault = plan.fault ?? self.fault(plan, context) {
       rules = [ChainRule(.counter, .drop, comment: "\(comment): cannot be enforced, denies all: \(fault)")]
       return
     }
-    let end = Self.end(plan.action, direction, logPrefix)
+    let end = Self.end(plan.action, direction, log)
     for family in Self.families(plan, context) {
       for alternative in alternatives(plan, family, context) { rules.append(ChainRule(alternative + end, comment: comment)) }
     }
+    // A conjunction that cannot hold left no rule, but perhaps sets.
+    let used = Set(rules.flatMap(\.sets))
+    sets = sets.filter { used.contains($0.key) }
   }
 
-  private static func end(_ action: RuleAction, _ direction: Direction, _ logPrefix: String) -> [Statement] {
+  private static func end(_ action: RuleAction, _ direction: Direction, _ log: [Statement]) -> [Statement] {
     switch (action, direction) {
     // A packet into a workload is decided here; one out of a workload has perhaps a second workload's policy to pass.
     case (.allow, .ingress): [.counter, .accept]
     case (.allow, .egress): [.counter, .setMarkBits(KernelNames.acceptMark), .return]
     case (.deny, _): [.counter, .drop]
     case (.pass, _): [.counter, .setMarkBits(KernelNames.passMark), .return]
-    case (.log, _): [.counter, .log(prefix: logPrefix)]
+    // The counter counts what matches, the limit holds back lines only.
+    case (.log, _): [.counter] + log
     }
   }
 
@@ -131,21 +135,18 @@ struct RuleRendering {
     for (side, port, address) in sides {
       let key = [address(family), .transportProtocol, port]
       if !side.namedPorts.isEmpty {
-        var choices = side.namedPorts.map { [Statement.lookup(key, set: use(.served($0, family)), negated: false)] }
-        if !side.ports.isEmpty { choices.insert([ports(side.ports, port, negated: false)], at: 0) }
+        var choices: [[Statement]] = side.ports.isEmpty ? [] : [[ports(side.ports, port, negated: false)]]
+        for set in inhabited(side.namedPorts.map { .served($0, family) }, context) { choices.append([.lookup(key, set: set, negated: false)]) }
         andAny(choices)
       }
-      for id in side.notNamedPorts { and(.lookup(key, set: use(.served(id, family)), negated: true)) }
+      for set in inhabited(side.notNamedPorts.map { .served($0, family) }, context) { and(.lookup(key, set: set, negated: true)) }
     }
     for (side, _, address) in sides {
       for id in side.sets {
-        var choices = [[Statement.lookup([address(family)], set: use(.hosts(id, family)), negated: false)]]
-        if context.hasNets(id, family) { choices.append([.lookup([address(family)], set: use(.nets(id, family)), negated: false)]) }
-        andAny(choices)
+        andAny(inhabited([.hosts(id, family), .nets(id, family)], context).map { [.lookup([address(family)], set: $0, negated: false)] })
       }
       for id in side.notSets {
-        and(.lookup([address(family)], set: use(.hosts(id, family)), negated: true))
-        if context.hasNets(id, family) { and(.lookup([address(family)], set: use(.nets(id, family)), negated: true)) }
+        for set in inhabited([.hosts(id, family), .nets(id, family)], context) { and(.lookup([address(family)], set: set, negated: true)) }
       }
     }
     for (side, _, address) in sides {
@@ -189,6 +190,13 @@ struct RuleRendering {
       }
     }
     return result
+  }
+
+  /// The names of those that have elements. Nothing is in an empty set: what asks for that falls away, and what forbids it asks nothing. The
+  /// rule is rendered anew with the first element and the last, which costs more than an element does; but half of all sets have nothing in
+  /// one family or are all prefixes or all addresses, and the kernel walks every rule of the table whenever one is added.
+  private mutating func inhabited(_ sources: [SetSource], _ context: some RenderingContext) -> [String] {
+    sources.filter(context.hasElements).map { use($0) }
   }
 
   private mutating func use(_ source: SetSource) -> String {

@@ -23,6 +23,8 @@ public struct IPv4Prefix: Hashable, Comparable, Sendable, CustomStringConvertibl
   @inlinable public func contains(_ other: IPv4Address) -> Bool { other.rawValue & Self.mask(length) == address.rawValue }
   @inlinable public func contains(_ other: IPv4Prefix) -> Bool { other.length >= length && contains(other.address) }
   @inlinable public static func < (a: Self, b: Self) -> Bool { (a.address.rawValue, a.length) < (b.address.rawValue, b.length) }
+  /// In one word: the hash function's time goes by the number of words.
+  @inlinable public func hash(into hasher: inout Hasher) { hasher.combine(UInt64(address.rawValue) << 8 | UInt64(length)) }
   public var description: String { "\(address)/\(length)" }
 }
 
@@ -150,6 +152,14 @@ public enum IPAddress: Hashable, Comparable, Sendable, CustomStringConvertible {
 public enum IPPrefix: Hashable, Comparable, Sendable, CustomStringConvertible {
   case v4(IPv4Prefix)
   case v6(IPv6Prefix)
+
+  /// Without the case's number: the two families differ in the number of words.
+  @inlinable public func hash(into hasher: inout Hasher) {
+    switch self {
+    case .v4(let prefix): prefix.hash(into: &hasher)
+    case .v6(let prefix): prefix.hash(into: &hasher)
+    }
+  }
 
   /// Host bits are cleared. `length` must suit the family.
   public init(_ address: IPAddress, length: UInt8) {
