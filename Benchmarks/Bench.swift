@@ -22,7 +22,9 @@ struct Bench: Sendable {
     Bench(name: "ruleset", abstract: "Policy changes, from the calculation's input to the kernel's commit", run: RulesetBench.run),
     Bench(name: "routes", abstract: "Routes of the kernel's main table", run: RouteBench.run),
     Bench(name: "packets", abstract: "What a forwarded packet costs the sender's core beyond a host without rules", run: PacketBench.run),
-    Bench(name: "calculation", abstract: "One host's plan in a cluster of 250k endpoints and 10k policies, 200 endpoints on the host", run: CalculationBench.run),
+    Bench(
+      name: "calculation", abstract: "One host's plan in a cluster of 250k endpoints and 10k policies, 200 endpoints on the host",
+      run: CalculationBench.run),
     Bench(name: "datastore", abstract: "The datastores as a client sees them", run: DatastoreBench.run),
     Bench(name: "verdict", abstract: "From a policy written to the datastore to the first packet treated so", run: VerdictBench.run),
     Bench(name: "cni", abstract: "A container's network: ADD and DEL on a warm node", run: CNIBench.run),
@@ -91,7 +93,8 @@ struct Main {
         options.json = true
       default:
         throw BenchProblem(
-          "usage: margay-bench [--only NAME,…] [--endpoints N] [--results FILE] [-o json]; names: \(Bench.all.map(\.name).joined(separator: ", "))")
+          "usage: margay-bench [--only NAME,…] [--endpoints N] [--results FILE] [-o json]; names: "
+            + Bench.all.map(\.name).joined(separator: ", "))
       }
       index += 1
     }
@@ -202,8 +205,8 @@ struct Main {
     var text = """
       # Figures
 
-      Written by `make bench`; [design/benchmarks.md](../design/benchmarks.md) says what is compared with what. Ours and the peer are measured in
-      turns within one run. Medians; p99 where there are at least 20 values. Ratios below 1 mean that ours costs less.
+      Written by `make bench`; [design/benchmarks.md](../design/benchmarks.md) says what is compared with what. Ours and the peer are
+      measured in turns within one run. Medians; p99 where there are at least 20 values. Ratios below 1 mean that ours costs less.
 
       \(rows.count { $0.verdict == .ok }) within their bar, \(rows.count { $0.verdict == .behind }) BEHIND, \
       \(rows.count { $0.verdict == .failed }) not measured, \(rows.count { $0.verdict == .open }) without a bar.

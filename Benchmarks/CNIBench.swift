@@ -47,7 +47,8 @@ enum CNIBench {
     }
     let conf = "\(options.scratch)/ptp-\(kind.rawValue).json"
     let text = """
-      {"cniVersion":"1.0.0","name":"net","type":"ptp","ipMasq":false,"ipam":{"type":"host-local","dataDir":"\(options.scratch)/host-local-\(kind.rawValue)",
+      {"cniVersion":"1.0.0","name":"net","type":"ptp","ipMasq":false,
+      "ipam":{"type":"host-local","dataDir":"\(options.scratch)/host-local-\(kind.rawValue)",
       "ranges":[[{"subnet":"10.67.0.0/16"}]],"routes":[{"dst":"0.0.0.0/0"}]}}
       """
     try Files.writeAtomically(Array(text.utf8), to: conf)

@@ -54,7 +54,8 @@ enum DatastoreBench {
       }
       try await group.waitForAll()
     }
-    report.add("64 writers at once, time for each put, \(word)", "µs wall", Samples(MonotonicInstant.now.seconds(since: wall) * 1e6 / 3840))
+    let crowd = MonotonicInstant.now.seconds(since: wall)
+    report.add("64 writers at once, time for each put, \(word)", "µs wall", Samples(crowd * 1e6 / 3840))
 
     try await watching(store, report, options)
 
@@ -101,7 +102,8 @@ enum DatastoreBench {
     let (toWriter, fromWriter) = (try Pipe(), try Pipe())
     let child = try ServerProcess(
       ChildCommand(
-        Main.executablePath(), ["write", store.name, "\(rounds)"], input: toWriter.reading.borrowed, output: fromWriter.writing.borrowed, deathSignal: SIGKILL))
+        Main.executablePath(), ["write", store.name, "\(rounds)"], input: toWriter.reading.borrowed, output: fromWriter.writing.borrowed,
+        deathSignal: SIGKILL))
     defer { child.end() }
     var byte: UInt8 = 0
     while byte != UInt8(ascii: "\n") {

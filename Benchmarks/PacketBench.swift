@@ -88,7 +88,8 @@ enum PacketBench {
     guard before.contains("dport=7000"), !before.contains("UNREPLIED") else { throw BenchProblem("the flow is not established: \(before)") }
     // From here on the receiver takes everything away before its stack would answer.
     for path in paths {
-      try sandbox.run(path.to, "nft", ["add table inet sink; add chain inet sink everything { type filter hook prerouting priority -500; policy drop; }"])
+      let chain = "{ type filter hook prerouting priority -500; policy drop; }"
+      try sandbox.run(path.to, "nft", ["add table inet sink; add chain inet sink everything \(chain)"])
     }
 
     var samples = [[Samples(), Samples()], [Samples(), Samples()]]

@@ -36,7 +36,8 @@ enum RouteBench {
             for prefix in prefixes { driver.want(spec, for: prefix) }
             let report = try driver.apply()
             guard report.changed == count, report.problems.isEmpty else {
-              throw BenchProblem("\(report.changed) of \(count) routes changed; \(report.problems.first.map(String.init(describing:)) ?? "")")
+              let why = report.problems.first.map { "\($0)" } ?? ""
+              throw BenchProblem("\(report.changed) of \(count) routes changed; \(why)")
             }
           }
           let bare = try cost {
@@ -46,7 +47,9 @@ enum RouteBench {
             }
             for case let error? in try netlink[1].apply(changes) { throw error }
           }
-          let batch = try costOfChildren { try sandbox.ip(namespaces[2], "-batch", "\(options.scratch)/\(verb).batch") }
+          let batch = try costOfChildren {
+            try Spawning.run(["ip", "-batch", "\(options.scratch)/\(verb).batch"], in: namespaces[2])
+          }
           // The first round warms up.
           guard round > 0 else { continue }
           ours[verb, default: Costs()].add(driven)
@@ -56,13 +59,7 @@ enum RouteBench {
           ours["dump", default: Costs()].add(try cost { try driver.resync() })
           raw["dump", default: Costs()].add(try cost { _ = try netlink[1].routes(protocol: .felix, family: .v4) })
           theirs["dump", default: Costs()].add(
-            try costOfChildren {
-              let null = try Files.null()
-              let code = try ChildCommand(
-                "ip", ["route", "show"], output: null.borrowed, networkNamespace: namespaces[2].descriptor.borrowed
-              ).start().wait()
-              guard code == 0 else { throw BenchProblem("ip route show: exit code \(code)") }
-            })
+            try costOfChildren { try Spawning.run(["ip", "route", "show"], in: namespaces[2]) })
         }
       }
       let perRoute = 1e6 / Double(count)

@@ -104,8 +104,11 @@ enum VerdictBench {
     _ = try probes.first(after: 0, arrives: true)
 
     // The peer: the same decision by a rule that a script adds with nft, without a datastore on the way.
-    let setup = "add table inet peer; add chain inet peer forward { type filter hook forward priority 10; policy accept; }; add chain inet peer decide; add rule inet peer forward ip daddr \(address) goto decide"
-    try node.sandbox.run(node.host, "nft", [setup])
+    let setup = [
+      "add table inet peer", "add chain inet peer forward { type filter hook forward priority 10; policy accept; }",
+      "add chain inet peer decide", "add rule inet peer forward ip daddr \(address) goto decide",
+    ]
+    try node.sandbox.run(node.host, "nft", [setup.joined(separator: "; ")])
     let scripts = ["deny": "add rule inet peer decide meta l4proto udp drop", "allow": "flush chain inet peer decide"]
 
     var ours = ["deny": Samples(), "allow": Samples()]
