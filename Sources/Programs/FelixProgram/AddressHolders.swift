@@ -28,6 +28,8 @@ struct AddressHolders {
   private var attachments: [Workload: Set<ResourceKey>] = [:]
   private var gone: Set<IPAddress> = []
   private var shifted: Set<IPAddress> = []
+  /// Workload endpoints of the whole cluster.
+  var count: Int { holdings.count }
 
   /// Takes note of one object as it is now; kinds other than workload endpoints are passed over.
   mutating func note(_ key: ResourceKey, _ resource: Resource?) {
@@ -48,10 +50,13 @@ struct AddressHolders {
   }
 
   /// An address that no longer leads to the endpoint `key`, although its record may still name it. Nil: to one that is not known any more.
-  mutating func giveUp(_ address: IPAddress, by key: ResourceKey?) {
+  /// False if the workload has the address on another host.
+  @discardableResult
+  mutating func giveUp(_ address: IPAddress, by key: ResourceKey?) -> Bool {
     let others = key.flatMap { attachments[Workload($0)] } ?? []
-    if others.contains(where: { $0 != key && holdings[$0]?.addresses.contains(address) == true }) { return }
+    if others.contains(where: { $0 != key && holdings[$0]?.addresses.contains(address) == true }) { return false }
     gone.insert(address)
+    return true
   }
 
   /// True while an older record of the same workload, on another host, has the address as well.
