@@ -6,9 +6,11 @@ import DatastoreMemory
 import Glibc
 import JSON
 import KernelSandbox
+import Logging
 import NetlinkEdge
 import Resources
 import Sockets
+import Synchronization
 import Testing
 
 @testable import NodeProgram
@@ -125,6 +127,37 @@ struct NodeStartupTests {
     #expect(node(try await startup.run(datastore))?.bgp?.ipv4Address == address("10.7.0.1/24"))
     startup.detection = { $0 == .v4 ? InterfaceAddress("10.8.0.1/24") : nil }
     #expect(node(try await startup.run(datastore))?.bgp?.ipv4Address == address("10.7.0.1/24"))
+  }
+}
+
+@Suite("Waiting for the datastore", .timeLimit(.minutes(1)))
+struct DatastoreWaitTests {
+  private let wait = DatastoreWait(log: Logger(label: "test"), pauseFirst: .milliseconds(1), pauseMax: .milliseconds(2))
+
+  @Test("What needs the datastore is tried until it answers, also through the typed client")
+  func waits() async throws {
+    let datastore = MemoryDatastore()
+    datastore.setOutage("not started")
+    let tries = Mutex(0)
+    try await wait.run(datastore) {
+      // The datastore comes back between the third try and the fourth.
+      if tries.withLock({ $0 += 1; return $0 }) == 4 { datastore.setOutage(nil) }
+      try await ResourceStore(datastore).ensureDefaults()
+    }
+    #expect(tries.withLock { $0 } == 4)
+    #expect(try await ResourceStore(datastore).list(.tier).items.count == 3)
+  }
+
+  @Test("What waiting does not mend is told at once", arguments: [DatastoreError.refused("wrong password"), .unusable("newer schema")])
+  func refuses(error: DatastoreError) async throws {
+    let tries = Mutex(0)
+    await #expect(throws: error) {
+      try await wait.run(MemoryDatastore()) {
+        tries.withLock { $0 += 1 }
+        throw error
+      }
+    }
+    #expect(tries.withLock { $0 } == 1)
   }
 }
 

@@ -3,7 +3,9 @@
 import Addresses
 import Datastore
 import DatastoreMemory
+import Dispatch
 import Glibc
+import HealthServer
 import JSON
 import KernelSandbox
 import Logging
@@ -53,9 +55,10 @@ final class RunningFelix: @unchecked Sendable {
   private let mailbox: EventLoop.Mailbox
   private let feeding: Task<Void, Never>
   private let ended: Task<Void, any Error>
+  private let reporting: Task<Void, Never>?
   let readiness: ReadinessBoard
 
-  init(_ host: NetworkNamespace, _ datastore: any Datastore, resyncInterval: Duration = .seconds(90)) async throws {
+  init(_ host: NetworkNamespace, _ datastore: any Datastore, resyncInterval: Duration = .seconds(90), reports: Bool = false) async throws {
     let inside = Inside()
     let readiness = ReadinessBoard()
     let (starts, started) = AsyncThrowingStream.makeStream(of: EventLoop.Mailbox.self)
@@ -69,6 +72,7 @@ final class RunningFelix: @unchecked Sendable {
           inside.agent = try FelixAgent(
             node: "h1", loop: loop, readiness: readiness, namespace: host, resyncInterval: resyncInterval, log: log)
           inside.agent.onRound = { inside.check() }
+          if reports { inside.agent.reporter = StatusReporter(datastore, node: "h1", loop: loop) }
           started.yield(loop.mailbox)
           loop.run()
           inside.waiters = []
@@ -84,9 +88,23 @@ final class RunningFelix: @unchecked Sendable {
     self.inside = inside
     self.mailbox = mailbox
     self.readiness = readiness
+    let (keys, reported) = AsyncStream.makeStream(of: LeasedKeys.self)
+    mailbox.post {
+      if let reporter = inside.agent.reporter { reported.yield(reporter.leased) }
+      reported.finish()
+    }
+    reporting = reports ? Task.detached { for await leased in keys { await leased.run() } } : nil
     let feed = FelixAgent.feed(datastore, node: "h1")
     feeding = Task.detached { await feed.run { events in mailbox.post { inside.agent.receive(events) } } }
   }
+
+  /// The pages of its health, with what the program adds around the agent left out.
+  var pages: HealthServer.Pages {
+    let inside = inside
+    return FelixAgent.pages(mailbox) { inside.agent }
+  }
+  /// Holds the loop's thread until the latch is opened.
+  func block(until latch: DispatchSemaphore) { mailbox.post { latch.wait() } }
 
   func ask<Value: Sendable>(_ question: @escaping @Sendable (FelixAgent) -> Value) async -> Value {
     let inside = inside
@@ -130,6 +148,8 @@ final class RunningFelix: @unchecked Sendable {
   func stop() async throws {
     feeding.cancel()
     await feeding.value
+    reporting?.cancel()
+    await reporting?.value
     mailbox.stop()
     try await ended.value
   }
@@ -165,8 +185,8 @@ final class FelixRig: Sendable {
     try await store.ensureDefaults()
   }
 
-  func felix(resyncInterval: Duration = .seconds(90)) async throws -> RunningFelix {
-    try await RunningFelix(host, datastore, resyncInterval: resyncInterval)
+  func felix(resyncInterval: Duration = .seconds(90), reports: Bool = false) async throws -> RunningFelix {
+    try await RunningFelix(host, datastore, resyncInterval: resyncInterval, reports: reports)
   }
 
   /// Namespace and cable, addressed as the CNI plugin does it, switched on.

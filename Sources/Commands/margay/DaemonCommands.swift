@@ -33,7 +33,7 @@ struct DaemonOptions: ParsableArguments {
 
 struct NodeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "node", abstract: "Run this host's daemons, or ask them how they are.", subcommands: [Run.self, Status.self],
+    commandName: "node", abstract: "Run this host's daemons, or ask them how they are.", subcommands: [Run.self, NodeStatus.self],
     defaultSubcommand: Run.self)
 
   struct Run: AsyncParsableCommand {
@@ -75,31 +75,6 @@ struct NodeCommand: ParsableCommand {
       try supervisor.run()
     }
   }
-
-  struct Status: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Felix, endpoints, BGP sessions and routes of this host.")
-    @Option(name: .long, help: "Where the daemons' sockets live.") var runDir = "/run/margay"
-    @Flag(name: .long, help: "Both daemons' status documents as JSON.") var json = false
-
-    func run() throws {
-      let felix = StatusReader.read("\(runDir)/felix.sock")
-      let bgp = StatusReader.read("\(runDir)/bgp.sock")
-      if json {
-        write((["felix": felix ?? nil, "bgp": bgp ?? nil] as JSONValue).text(pretty: true) + "\n")
-      } else {
-        let palette = palette()
-        let node = felix?["node"]?.string ?? "this host"
-        for (name, document) in [("felix", felix), ("bgp", bgp)] {
-          write("\(palette(name, .bold)): \(document == nil ? palette("does not answer", .red) : palette("running", .green))\n")
-          for problem in document?["problems"]?.array ?? [] { write("  \(palette("problem", .yellow)): \(problem.string ?? "")\n") }
-        }
-        write("\n" + LabReport.endpoints([(node, felix)]).text(palette) + "\n")
-        write(LabReport.sessions([(node, bgp)]).text(palette) + "\n")
-        write(LabReport.routes([(node, bgp)]).text(palette))
-      }
-      if felix == nil || bgp == nil { throw ExitCode(1) }
-    }
-  }
 }
 
 struct Felix: ParsableCommand {
@@ -110,8 +85,9 @@ struct Felix: ParsableCommand {
   func run() throws {
     try daemon.requireRoot("felix")
     try bootstrapLogging("felix", level: daemon.logLevel)
-    try FelixProgram.run(
-      FelixOptions(node: daemon.nodeName, runDirectory: daemon.runDir, stateDirectory: daemon.stateDir), try store.open())
+    var options = FelixOptions(node: daemon.nodeName, runDirectory: daemon.runDir, stateDirectory: daemon.stateDir)
+    options.environment = servingEnvironment()
+    try FelixProgram.run(options, try store.open())
   }
 }
 
@@ -123,9 +99,10 @@ struct BGP: ParsableCommand {
   func run() throws {
     try daemon.requireRoot("bgp")
     try bootstrapLogging("bgp", level: daemon.logLevel)
-    try BGPProgram.run(
-      BGPProgram.Options(
-        nodeName: daemon.nodeName, runDirectory: daemon.runDir, datastore: try store.open(), loop: try EventLoop(),
-        log: Logger(label: "bgp")))
+    var options = BGPProgram.Options(
+      nodeName: daemon.nodeName, runDirectory: daemon.runDir, datastore: try store.open(), loop: try EventLoop(),
+      log: Logger(label: "bgp"))
+    options.environment = servingEnvironment()
+    try BGPProgram.run(options)
   }
 }

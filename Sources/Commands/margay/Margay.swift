@@ -3,6 +3,7 @@ import ArgumentParser
 import Datastore
 import Datastores
 import Glibc
+import HealthServer
 import Logging
 import Sockets
 import Tables
@@ -15,7 +16,7 @@ struct Margay: AsyncParsableCommand {
     abstract: "A pure layer-3 network for Kubernetes, OpenStack and bare hosts, compatible with Calico.",
     version: version,
     subcommands: [
-      Apply.self, Get.self, Delete.self, Validate.self, SelectorCommand.self, Lab.self, NodeCommand.self, Felix.self, BGP.self,
+      Apply.self, Get.self, Delete.self, Validate.self, Explain.self, SelectorCommand.self, Lab.self, NodeCommand.self, Felix.self, BGP.self,
     ])
 
   /// A mistyped command is told as such: the parser alone would complain of the first option behind it.
@@ -63,6 +64,11 @@ struct CommandProblem: Error, CustomStringConvertible {
 }
 
 func environment(_ name: String) -> String? { unsafe getenv(name).map { unsafe String(cString: $0) } }
+
+/// What the environment says of health and metrics.
+func servingEnvironment() -> [String: String] {
+  Dictionary(uniqueKeysWithValues: ServingPlan.variables.compactMap { name in environment(name).map { (name, $0) } })
+}
 
 func palette() -> Palette {
   Palette(coloured: isatty(1) == 1 && (environment("NO_COLOR") ?? "").isEmpty)

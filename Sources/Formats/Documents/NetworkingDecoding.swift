@@ -166,9 +166,51 @@ extension FieldReader {
     }
     spec.ipv6Support = bool("ipv6Support")
     spec.logSeverityScreen = string("logSeverityScreen")
+    if let text = string("logPrefix"), !text.isEmpty {
+      spec.logPrefix = text
+      if let sign = text.unicodeScalars.first(where: { !$0.isASCII || !($0.properties.isAlphabetic || "0123456789%: /_-".unicodeScalars.contains($0)) }) {
+        findings.refusal(path("logPrefix"), .string(text), "holds \(sign.debugDescription)", fix: "use letters, digits and %: /_-")
+      }
+    }
+    let burst = integer("logActionRateLimitBurst", in: 0...9999)
+    if let text = string("logActionRateLimit"), !text.isEmpty {
+      if var limit = LogLimit(text) {
+        // The kernel takes 0 for its default, which is 5 as well.
+        if let burst, burst > 0 { limit.burst = UInt32(burst) }
+        spec.logLimit = limit
+      } else {
+        findings.error(path("logActionRateLimit"), .string(text), "is not a rate", fix: "write it like 10/second, 100/minute, 5/hour or 1/day")
+      }
+    }
     spec.resyncIntervalSeconds = seconds("routeRefreshInterval")
+    reporting(&spec)
     finish(unknownIsWarning: true)
     return spec
+  }
+
+  /// Status, health and metrics.
+  private func reporting(_ spec: inout FelixConfigurationSpec) {
+    if let region = string("openstackRegion"), !region.isEmpty {
+      if let fault = NameRules.dnsLabelFault(region) {
+        findings.refusal(path("openstackRegion"), .string(region), "is no name of a region: \(fault)")
+      } else {
+        spec.openstackRegion = region
+      }
+    }
+    spec.reportingIntervalSeconds = seconds("reportingInterval")
+    spec.reportingTTLSeconds = seconds("reportingTTL")
+    if spec.reportingTTLSeconds == 0 {
+      findings.refusal(
+        path("reportingTTL"), .string("0s"), "lets the status vanish at once", fix: "write reportingInterval: 0s for no reports")
+    }
+    spec.endpointReportingEnabled = bool("endpointReportingEnabled")
+    spec.endpointReportingDelaySeconds = seconds("endpointReportingDelay")
+    spec.healthEnabled = bool("healthEnabled")
+    spec.healthHost = string("healthHost")
+    spec.healthPort = integer("healthPort", in: 1...65535).map { UInt16($0) }
+    spec.prometheusMetricsEnabled = bool("prometheusMetricsEnabled")
+    spec.prometheusMetricsHost = string("prometheusMetricsHost")
+    spec.prometheusMetricsPort = integer("prometheusMetricsPort", in: 1...65535).map { UInt16($0) }
   }
 
   func clusterInformationSpec() -> ClusterInformationSpec {

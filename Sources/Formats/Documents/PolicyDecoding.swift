@@ -36,6 +36,12 @@ extension FieldReader {
           path, nil, "needs applyOnForward with \(spec.preDNAT ? "preDNAT" : "doNotTrack")", fix: "add applyOnForward: true")
       }
     }
+    for (name, rules, direction) in [("ingress", spec.ingress, Direction.ingress), ("egress", spec.egress, .egress)] {
+      guard !rules.isEmpty, spec.effectiveTypes.contains(direction), rules.allSatisfy({ $0.action == .log }) else { continue }
+      findings.warning(
+        path(name), nil, "only logs: what no other policy of the tier decides is denied at the end of the tier",
+        fix: "add a rule with action: Pass, if the policy is only to watch")
+    }
     // The default is written out, because other readers of the datastore take an absent `types` for both directions.
     if findings.isStrict, spec.types.isEmpty { spec.types = spec.effectiveTypes.sorted() }
     finish(hints: ["performanceHints"])

@@ -203,7 +203,21 @@ extension ResourceCodec {
       fields["defaultEndpointToHostAction"] = felix.defaultEndpointToHostAction.map { .string($0.rawValue) }
       fields["ipv6Support"] = felix.ipv6Support.map(JSONValue.bool)
       fields["logSeverityScreen"] = felix.logSeverityScreen.map(JSONValue.string)
+      fields["logPrefix"] = felix.logPrefix.map(JSONValue.string)
+      fields["logActionRateLimit"] = felix.logLimit.map { .string("\($0)") }
+      fields["logActionRateLimitBurst"] = felix.logLimit.map { .integer(Int64($0.burst)) }
       fields["routeRefreshInterval"] = felix.resyncIntervalSeconds.map { .string("\($0)s") }
+      fields["openstackRegion"] = felix.openstackRegion.map(JSONValue.string)
+      fields["reportingInterval"] = felix.reportingIntervalSeconds.map { .string("\($0)s") }
+      fields["reportingTTL"] = felix.reportingTTLSeconds.map { .string("\($0)s") }
+      fields["endpointReportingEnabled"] = felix.endpointReportingEnabled.map(JSONValue.bool)
+      fields["endpointReportingDelay"] = felix.endpointReportingDelaySeconds.map { .string("\($0)s") }
+      fields["healthEnabled"] = felix.healthEnabled.map(JSONValue.bool)
+      fields["healthHost"] = felix.healthHost.map(JSONValue.string)
+      fields["healthPort"] = felix.healthPort.map { .integer(Int64($0)) }
+      fields["prometheusMetricsEnabled"] = felix.prometheusMetricsEnabled.map(JSONValue.bool)
+      fields["prometheusMetricsHost"] = felix.prometheusMetricsHost.map(JSONValue.string)
+      fields["prometheusMetricsPort"] = felix.prometheusMetricsPort.map { .integer(Int64($0)) }
     case .clusterInformation(let cluster):
       fields["clusterGUID"] = cluster.clusterGUID.map(JSONValue.string)
       fields["clusterType"] = cluster.clusterType.map(JSONValue.string)

@@ -14,6 +14,19 @@ extension JSONValue {
   }
 }
 
+extension JSONValue {
+  /// YAML on one line: `{action: Allow, destination: {ports: [80]}}`.
+  public var yamlLine: String {
+    switch self {
+    case .array(let elements): "[" + elements.map(\.yamlLine).joined(separator: ", ") + "]"
+    case .object(let object):
+      "{" + object.members.map { "\(YAMLPrinter.flow($0.name)): \($0.value.yamlLine)" }.joined(separator: ", ") + "}"
+    case .string(let text): YAMLPrinter.flow(text)
+    default: text()
+    }
+  }
+}
+
 private struct YAMLPrinter {
   var text = ""
 
@@ -67,6 +80,9 @@ private struct YAMLPrinter {
     }
     return text
   }
+
+  /// Within brackets some more signs have a meaning.
+  static func flow(_ text: String) -> String { text.contains { ",[]{}".contains($0) } ? quoted(text) : word(text) }
 
   /// A tilde above ASCII is no escape; controls beyond C0, which YAML does not take as they are, become `\u` escapes.
   private static func quoted(_ text: String) -> String {

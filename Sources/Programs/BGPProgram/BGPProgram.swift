@@ -6,6 +6,7 @@
 
 public import Datastore
 import Glibc
+import HealthServer
 import JSON
 public import Logging
 import Resources
@@ -22,6 +23,8 @@ public enum BGPProgram {
     public var speaker = Speaker.Options()
     /// Installs handlers that end the program on SIGTERM and SIGINT.
     public var handlesSignals = true
+    /// Serves health and metrics, as FelixConfiguration and this environment say. Nil: serves neither.
+    public var environment: [String: String]?
     public init(nodeName: String, runDirectory: String, datastore: any Datastore, loop: EventLoop, log: Logger) {
       self.nodeName = nodeName
       self.runDirectory = runDirectory
@@ -48,18 +51,36 @@ public enum BGPProgram {
     let wasRunning = Files.exists(mark)
     let speaker = try Speaker(loop: loop, log: log, options: options.speaker, wasRunning: wasRunning)
     try Files.write([], to: mark, create: true)
+    let inbox = Inbox(
+      nodeName: options.nodeName, speaker: speaker, reporter: SessionReporter(options.datastore, node: options.nodeName), log: log)
     let status = try StatusSocket(path: Options.statusPath(options.runDirectory), loop: loop) {
-      speaker.status().bytes(pretty: false) + [UInt8(ascii: "\n")]
+      var document = speaker.status()
+      document["health"] = inbox.readiness().json
+      document["uptimeSeconds"] = .integer((MonotonicInstant.now - inbox.startedAt).components.seconds)
+      return document.bytes(pretty: false) + [UInt8(ascii: "\n")]
     }
 
-    let inbox = Inbox(nodeName: options.nodeName, speaker: speaker, log: log)
     let mailbox = loop.mailbox
+    let reporter = inbox.reporter.leased
+    var telling = [Task.detached { await reporter.run() }]
+    if let environment = options.environment {
+      let health = HealthServer(inbox.pages(mailbox), log: Logger(label: "health"))
+      inbox.serve = { health.want(ServingPlan(.bgp, $0, environment: environment)) }
+      inbox.otherProblems = { health.problems }
+      // Until the datastore has been read: a probe must be able to hear that it has not.
+      inbox.serve([])
+      telling.append(Task.detached { await health.run() })
+    }
+    // Gathers what one turn of the loop brings.
+    speaker.onNews = { [unowned loop] in inbox.scheduleReport(loop) }
     let feed = ResourceFeed(options.datastore, kinds: FollowedResources.kinds)
     let task = Task.detached { await feed.run { events in mailbox.post { inbox.take(events) } } }
     loop.run()
     task.cancel()
+    for task in telling { task.cancel() }
     status.close()
     speaker.stop()
+    loop.clear()
   }
 
   /// What the datastore says reaches the speaker here.
@@ -68,14 +89,62 @@ public enum BGPProgram {
   private final class Inbox: @unchecked Sendable {
     let nodeName: String
     let speaker: Speaker
+    let reporter: SessionReporter
     let log: Logger
+    var serve: ([FelixConfigurationSpec]) -> Void = { _ in }
+    var otherProblems: () -> [String] = { [] }
     private var followed = FollowedResources()
     private var hadPlan: Bool?
-    init(nodeName: String, speaker: Speaker, log: Logger) {
+    private var isReportDue = false
+    let startedAt = MonotonicInstant.now
+    init(nodeName: String, speaker: Speaker, reporter: SessionReporter, log: Logger) {
       self.nodeName = nodeName
       self.speaker = speaker
+      self.reporter = reporter
       self.log = log
     }
+
+    private var configurations: [FelixConfigurationSpec] { ["default", "node.\(nodeName)"].compactMap { followed.felix[$0] } }
+
+    /// Half a picture is not reported: what an earlier run told stands until then.
+    private func report() {
+      guard followed.isInSync else { return }
+      var terms = LeasedKeys.Terms()
+      for configuration in configurations {
+        if let seconds = configuration.reportingTTLSeconds, seconds > 0 { terms.ttlSeconds = seconds }
+      }
+      reporter.report(speaker, terms)
+    }
+    func scheduleReport(_ loop: EventLoop) {
+      guard !isReportDue else { return }
+      isReportDue = true
+      loop.schedule(after: .zero) { [self] in
+        isReportDue = false
+        report()
+      }
+    }
+
+    func readiness() -> HealthReport {
+      speaker.readiness(
+        isInSync: followed.isInSync, datastoreProblem: followed.datastoreProblem, sinceStart: MonotonicInstant.now - startedAt)
+    }
+
+    func pages(_ mailbox: EventLoop.Mailbox) -> HealthServer.Pages {
+      // Below the ten seconds that kubelets give.
+      let limit = Duration.seconds(5)
+      let hung = HealthReport([.init("loop", fault: "bgp has not answered within \(limit)")])
+      return HealthServer.Pages(
+        liveness: { await mailbox.ask(within: limit) { HealthReport([.init("loop")]) } ?? hung },
+        readiness: { [self] in
+          await mailbox.ask(within: limit) { [self] in readiness() } ?? hung
+        },
+        metrics: { [self] in
+          await mailbox.ask(within: limit) { [self] in
+            speaker.metrics(isDatastoreConnected: followed.datastoreProblem == nil, statusWrites: reporter.leased.writes)
+          }
+        })
+    }
+
     func take(_ events: [FeedEvent]) {
       let before = followed
       followed.take(events)
@@ -88,7 +157,10 @@ public enum BGPProgram {
       }
       let known = Set(before.problems)
       for problem in followed.problems where !known.contains(problem) { log.error("\(problem)") }
-      speaker.storedProblems = (followed.datastoreProblem.map { ["\($0); sessions and routes stay"] } ?? []) + followed.problems
+      speaker.storedProblems =
+        (followed.datastoreProblem.map { ["\($0); sessions and routes stay"] } ?? []) + followed.problems + otherProblems()
+      if followed.isInSync, !before.isInSync || followed.felix != before.felix { serve(configurations) }
+      defer { report() }
       // Half a picture would end sessions that the other half wants.
       guard followed.isInSync, !before.isInSync || followed.resources != before.resources else { return }
       let plan = BGPPlan(for: nodeName, followed.resources)

@@ -8,12 +8,14 @@ import Documents
 import Resources
 
 struct FollowedResources {
-  static let kinds: [Kind] = [.node, .bgpPeer, .bgpConfiguration, .ipPool]
+  static let kinds: [Kind] = [.node, .bgpPeer, .bgpConfiguration, .ipPool, .felixConfiguration]
 
   private(set) var resources = BGPResources()
   /// Everything that existed at the first list is in `resources`.
   private(set) var isInSync = false
   private(set) var datastoreProblem: String?
+  /// No matter of sessions: where health is served, and how status is reported.
+  private(set) var felix: [String: FelixConfigurationSpec] = [:]
   private var faults: [ResourceKey: String] = [:]
 
   /// By object.
@@ -57,6 +59,7 @@ struct FollowedResources {
     case .bgpPeer: resources.peers[key.name] != nil
     case .bgpConfiguration: resources.configurations[key.name] != nil
     case .ipPool: resources.pools[key.name] != nil
+    case .felixConfiguration: felix[key.name] != nil
     default: false
     }
   }
@@ -67,6 +70,7 @@ struct FollowedResources {
     case .bgpPeer: resources.peers[key.name] = nil
     case .bgpConfiguration: resources.configurations[key.name] = nil
     case .ipPool: resources.pools[key.name] = nil
+    case .felixConfiguration: felix[key.name] = nil
     default: break
     }
   }
@@ -78,6 +82,7 @@ struct FollowedResources {
     case .bgpPeer(let spec): resources.peers[name] = spec
     case .bgpConfiguration(let spec): resources.configurations[name] = spec
     case .ipPool(let spec): resources.pools[name] = spec
+    case .felixConfiguration(let spec): felix[name] = spec
     default: break
     }
   }

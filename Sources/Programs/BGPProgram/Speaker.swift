@@ -48,6 +48,8 @@ public final class Speaker {
   private(set) var problems: [String] = []
   /// What is wrong with the resources as they are stored; shown in the status.
   var storedProblems: [String] = []
+  /// A session came up or went, or another problem stands.
+  var onNews: () -> Void = {}
   /// Changes the kernel accepted from us since the start.
   public private(set) var kernelChanges = 0
   public let isRestart: Bool
@@ -222,6 +224,7 @@ public final class Speaker {
 
   /// A session came up or went, or ended its table.
   func sessionsChanged() {
+    onNews()
     guard isDeferring, plan != nil else { return }
     if isSettling, settling == nil, peers.values.contains(where: { $0.session.negotiated != nil }) {
       settling = loop.schedule(after: options.deferralGrace) { [weak self] in
@@ -384,6 +387,7 @@ public final class Speaker {
       kernelChanges += report.changed
       let now = report.problems.map(\.description)
       for problem in now where !problems.contains(problem) { log.warning("\(problem)") }
+      if problems != now { onNews() }
       problems = now
       again?.cancel()
       again = report.again.map { instant in

@@ -83,11 +83,14 @@ struct BookedAddresses: AddressSource {
     }
     return assigned
   }
+  func blockLength(of address: IPAddress) async throws -> UInt8 {
+    try await unwrapping { try await book("").blockLength(of: address) }
+  }
   func addresses(heldBy handle: String) async throws -> [IPAddress] {
     try await unwrapping { try await book("").addresses(heldBy: handle) }
   }
   func addresses(sharedBy handle: String) async throws -> [IPAddress] {
     try await unwrapping { try await book("").addresses(sharedBy: handle) }
   }
-  func release(handle: String) async throws { try await unwrapping { try await book("").release(handle: handle) } }
+  func release(handle: String) async throws { try await unwrapping { _ = try await book("").release(handle: handle) } }
 }

@@ -8,17 +8,20 @@
 ///   the datastore is away leaves the kernel as its predecessor did.
 /// - The kernel refuses something: what is wanted stays wanted, and a round follows within a second.
 /// - An address leaves an endpoint, here or on another host: its flows are forgotten here once rules and routes have changed, or its
-///   next holder would inherit them. A workload that moves takes its address along, and keeps its flows.
+///   next holder would inherit them. A workload that moves takes its address along, and keeps its flows but for those that no longer pass
+///   its old host.
 /// - Two hosts have one address while a workload moves: the host where it arrives gives its route the metric that BGP prefers everywhere.
 import AddressAssignment
 import Addresses
 import Calculation
 import CNIServer
 import Datastore
+import HealthServer
 import HostPlans
 import JSON
 import LinkDriver
 import Logging
+import Names
 import NetlinkEdge
 import NetlinkMessages
 import PolicyRendering
@@ -36,7 +39,7 @@ final class FelixAgent {
 
   private var calculation: HostCalculation
   private var policyMemory = PolicyMemory()
-  private var plan = HostPlan()
+  private(set) var plan = HostPlan()
   private var renderer = PolicyRenderer()
   private let netlink: RouteNetlink
   private let ruleset: RulesetDriver
@@ -46,34 +49,52 @@ final class FelixAgent {
   private let flows: FlowMemory
 
   private var isRoundDue = false
-  private var isInSync = false
+  private(set) var isInSync = false
   private var isHostPrepared = false
   private var isRulesetWatched = false
   /// Of the last batch received, and of the last that went through the kernel.
   private var received = Revision.zero
   private var applied = Revision.zero
-  private var datastoreProblem: String?
+  private(set) var datastoreProblem: String?
   private var unreadable: [ResourceKey: String] = [:]
-  private var problems: [String] = []
+  private(set) var problems: [String] = []
   private(set) var rounds = 0
   /// Objects of our table, interfaces and routes that were changed since the start; a restart over a right kernel changes none.
   private(set) var kernelChanges = 0
-  private var areRulesRight = false
+  private(set) var areRulesRight = false
+  private(set) var counts = AgentCounts()
   private let startedAt = MonotonicInstant.now
   private var retry: EventLoop.TimerHandle?
   private let resyncInterval: Duration
   /// Called at the end of each round.
   var onRound: (() -> Void)?
+  /// Called with the configurations that concern this node, the cluster's first, whenever one of them changes and once in sync.
+  var onConfiguration: (([FelixConfigurationSpec]) -> Void)?
+  /// Takes what is told to the datastore.
+  var reporter: StatusReporter?
+  /// What goes wrong beside the agent, on this host.
+  var otherProblems: () -> [String] = { [] }
 
   // Who is where.
   private var endpointOf: [String: ResourceKey] = [:]
   private var endpointByIndex: [UInt32: ResourceKey] = [:]
-  private var holders = AddressHolders()
+  private(set) var holders = AddressHolders()
+  private var movedAway: Set<IPAddress> = []
+  private var configurations: [String: FelixConfigurationSpec] = [:]
 
   // What is known of each endpoint's way into the kernel.
   private var progress: [ResourceKey: ReadinessBoard.Progress] = [:]
   private var touched: Set<ResourceKey> = []
   private var pending: Set<ResourceKey> = []
+  /// Endpoints whose status is to be told again.
+  private var untold: Set<ResourceKey> = []
+  /// Rounds in a row whose rules the kernel refused. One refusal may pass by itself within a second: not worth a word of every endpoint.
+  private var refusals = 0
+  private var isRefusalTold = false
+  private var isSecondAgent = false
+  private var hostReport: EventLoop.TimerHandle?
+  /// Since when each trouble is known, by its text.
+  private var troubleSince: [String: UTCTime] = [:]
 
   /// `namespace` is that of the host; nil is the calling thread's. `resyncInterval`: how often everything is read back against drift
   /// that nobody tells of.
@@ -130,10 +151,12 @@ final class FelixAgent {
 
   func receive(_ events: [FeedEvent]) {
     for case .resource(let key, let stored) in events where key.kind == .tier { policyMemory.note(tier: key.name, exists: stored != nil) }
+    counts.receive(events)
     for event in events {
       switch event {
       case .resource(let key, let stored):
         holders.note(key, stored?.resource)
+        if key.kind == .felixConfiguration { configure(key.name, stored?.resource) }
         take(policyMemory.readable(key, stored?.resource), of: key)
       case .unreadable(let key, let reason): take(policyMemory.unreadable(key, reason: reason), of: key)
       case .raw(let key, let value):
@@ -143,6 +166,7 @@ final class FelixAgent {
         }
       case .inSync:
         isInSync = true
+        tellConfiguration()
         calculation.receive(.inSync)
         log.info("in sync with the datastore")
       case .revision(let revision): received = revision
@@ -156,6 +180,18 @@ final class FelixAgent {
       }
     }
     round()
+  }
+
+  private func configure(_ name: String, _ resource: Resource?) {
+    guard name == "default" || name == "node.\(node)" else { return }
+    if case .felixConfiguration(let spec)? = resource?.spec { configurations[name] = spec } else { configurations[name] = nil }
+    if isInSync { tellConfiguration() }
+  }
+
+  private func tellConfiguration() {
+    let applying = ["default", "node.\(node)"].compactMap { configurations[$0] }
+    reporter?.configure(ReportingSettings(applying))
+    onConfiguration?(applying)
   }
 
   private func take(_ answer: PolicyMemory.Answer, of key: ResourceKey) {
@@ -261,10 +297,13 @@ final class FelixAgent {
 
   private func apply() {
     guard isInSync else { return }
+    let began = MonotonicInstant.now
+    defer { counts.roundEnded(began, areRulesRight: areRulesRight) }
     rounds += 1
     problems = []
     let revision = received
     let changes = calculation.flush()
+    counts.calculated(changes.count, since: began)
     note(changes)
     plan.apply(changes)
     let rules = renderer.apply(changes)
@@ -287,6 +326,8 @@ final class FelixAgent {
       // A delta that the kernel refuses stays the driver's wish: the next round tries again.
       count(try ruleset.apply(rules))
     }
+    if areRulesRight { isSecondAgent = false }
+    refusals = areRulesRight ? 0 : refusals + 1
     guard areRulesRight else { return post() }
     // 4. Interfaces, neighbours, then the routes over them.
     attempt("interfaces") {
@@ -311,6 +352,17 @@ final class FelixAgent {
         do { try await flows.forget(gone) } catch { log.error("forgetting the flows of \(gone): \(error)") }
       }
     }
+    if areRoutesRight, !movedAway.isEmpty {
+      let local = Set(plan.routes.lazy.filter { if case .workload = $0.value { true } else { false } }.map(\.key.address))
+      Task.detached { [flows, log, addresses = movedAway.sorted()] in
+        do {
+          try await flows.forget(movedAway: addresses, butFlowsWith: local)
+        } catch {
+          log.error("forgetting the flows of \(addresses), which moved to another host: \(error)")
+        }
+      }
+      movedAway = []
+    }
     applied = revision
     post()
   }
@@ -324,7 +376,7 @@ final class FelixAgent {
         guard case .workload(let old)? = plan.routes[prefix] else { continue }
         // Also when a younger record takes an address that the older one still has.
         let key = endpointOf[old]
-        if prefix.isHost { holders.giveUp(prefix.address, by: key) }
+        if prefix.isHost, !holders.giveUp(prefix.address, by: key) { movedAway.insert(prefix.address) }
         if let key { touched.insert(key) }
       default: break
       }
@@ -337,6 +389,7 @@ final class FelixAgent {
       try work()
       return true
     } catch {
+      isSecondAgent = (error as? RulesetError)?.isOwnedElsewhere ?? false
       problems.append("\(what): \(error)")
       log.error("\(what): \(error)")
       again(after: .seconds(1))
@@ -429,7 +482,7 @@ final class FelixAgent {
     } else if let address = endpoint.addresses.first(where: { !routes.stands($0.hostPrefix) }) {
       problem = "the route to \(address) is missing"
     }
-    return ReadinessBoard.Progress(addresses: Set(endpoint.addresses), problem: problem)
+    return ReadinessBoard.Progress(addresses: Set(endpoint.addresses), problem: problem, isInterfaceUp: link?.isUp ?? false)
   }
 
   /// Looks again at those who were touched and those who wait, and tells.
@@ -448,27 +501,83 @@ final class FelixAgent {
       endpointByIndex = endpointByIndex.filter { index, key in interfaceOf[key].flatMap { links.link(named: $0) }?.index == index }
     }
     readiness.post(revision: applied.rawValue, isProtected: areRulesRight, changed: changed)
+    report(changed.keys)
   }
 
+  /// Tells the datastore. What a round with refused rules found out of interfaces is half a picture: the next one tells.
+  private func report(_ changed: some Sequence<ResourceKey>) {
+    guard let reporter else { return }
+    untold.formUnion(changed)
+    let isRefused = refusals > 1
+    // Another agent tells of this host's endpoints, and knows.
+    guard areRulesRight || isRefused, rounds > 0, !isSecondAgent else { return }
+    if isRefused != isRefusalTold {
+      isRefusalTold = isRefused
+      untold.formUnion(progress.keys)
+    }
+    let statuses = untold.map { ($0, endpointStatus($0)) }
+    untold = []
+    reporter.report(Dictionary(uniqueKeysWithValues: statuses))
+    // Findings are gathered from everything that is in use here: not in every round.
+    if !reporter.hasBegun {
+      reporter.report(hostStatus())
+    } else if hostReport?.isPending != true {
+      hostReport = loop.schedule(after: .milliseconds(500)) { [unowned self] in reporter.report(hostStatus()) }
+    }
+  }
+
+  /// Nil: there is no such endpoint.
+  private func endpointStatus(_ key: ResourceKey) -> EndpointStatus? {
+    guard let progress = progress[key] else { return nil }
+    if refusals > 1 { return .error(rulesProblem) }
+    guard let problem = progress.problem else { return .up }
+    return progress.isInterfaceUp ? .error(problem) : .down(problem)
+  }
+
+  private var rulesProblem: String {
+    "the rules are not in the kernel: \(problems.first { $0.hasPrefix("nftables") } ?? "see the log")"
+  }
+
+  func hostStatus() -> HostStatus {
+    var since: [String: UTCTime] = [:]
+    func trouble(_ object: String?, _ text: String) -> HostStatus.Trouble {
+      let name = "\(object ?? ""): \(text)"
+      since[name] = troubleSince[name] ?? .now()
+      return HostStatus.Trouble(object: object, text: text, since: since[name]!)
+    }
+    var status = HostStatus()
+    status.problems = (problems + otherProblems()).map { trouble(nil, $0) }
+    status.findings = findings.sorted { $0.key < $1.key }.map { trouble($0.key.description, $0.value) }
+    troubleSince = since
+    return status
+  }
+
+  private var findings: [ResourceKey: String] { calculation.findings.merging(unreadable) { $1 } }
+
   func status() -> JSONValue {
+    let told = hostStatus()
     let endpoints = plan.endpoints.sorted { $0.key < $1.key }.map { key, endpoint -> JSONValue in
       let problem = areRulesRight ? progress[key]?.problem : "the rules are not in the kernel"
       return [
         "name": .string(key.qualifiedName), "interface": .string(endpoint.interfaceName),
         "addresses": .array(endpoint.addresses.map { .string($0.description) }),
         "state": .string(problem == nil ? "up" : "pending"), "problem": problem.map { .string($0) } ?? nil,
+        "since": reporter?.status(of: key).map { .string($0.since.text) } ?? nil,
         "profiles": .array(endpoint.profiles.map { .string($0) }),
       ]
     }
-    let findings = calculation.findings.merging(unreadable) { $1 }.sorted { $0.key < $1.key }
     return [
       "node": .string(node), "inSync": .bool(isInSync && areRulesRight), "revision": .integer(applied.rawValue),
       "datastore": datastoreProblem.map { .string($0) } ?? "connected",
       "uptimeSeconds": .integer((MonotonicInstant.now - startedAt).components.seconds),
       "rounds": .integer(Int64(rounds)), "kernelChanges": .integer(Int64(kernelChanges)),
       "policies": .integer(Int64(plan.policies.count)), "ipSets": .integer(Int64(plan.ipSets.count)),
-      "endpoints": .array(endpoints), "problems": .array(problems.map { .string($0) }),
-      "findings": .array(findings.map { ["object": .string($0.key.description), "finding": .string($0.value)] }),
+      "endpoints": .array(endpoints), "problems": .array(told.problems.map { .string($0.text) }),
+      "problemsSince": .array(told.problems.map { .string($0.since.text) }),
+      "findings": .array(
+        told.findings.map { ["object": .string($0.object ?? ""), "finding": .string($0.text), "since": .string($0.since.text)] }),
+      "health": readinessReport().json,
+      "reporting": reporter?.leased.problem.map { .string($0) } ?? "ok",
     ]
   }
 }

@@ -3,6 +3,7 @@ import CNIServer
 public import Datastore
 import AddressAssignment
 import Glibc
+import HealthServer
 import JSON
 import Logging
 import Resources
@@ -12,6 +13,8 @@ public struct FelixOptions: Sendable {
   public var node: String
   public var runDirectory: String
   public var stateDirectory: String
+  /// What may overrule FelixConfiguration.
+  public var environment: [String: String] = [:]
   public init(node: String, runDirectory: String, stateDirectory: String) {
     self.node = node
     self.runDirectory = runDirectory
@@ -29,7 +32,18 @@ public enum FelixProgram {
     try Files.makeDirectories(options.stateDirectory)
     try loop.onSignal([SIGTERM, SIGINT]) { _ in loop.stop() }
     let agent = try FelixAgent(node: options.node, loop: loop, readiness: readiness, log: log)
-    let status = try StatusSocket(path: "\(options.runDirectory)/felix.sock", loop: loop) { Array((agent.status().text() + "\n").utf8) }
+    let server = CNIServer(
+      options: CNIServerOptions(
+        nodeName: options.node, socketPath: "\(options.runDirectory)/cni.sock", tombstoneDirectory: "\(options.stateDirectory)/tombstones"),
+      records: StoredEndpoints(store: ResourceStore(datastore)), addresses: BookedAddresses(datastore: datastore), programmed: readiness,
+      log: Logger(label: "cni"))
+    let reporter = StatusReporter(datastore, node: options.node, loop: loop)
+    agent.reporter = reporter
+    let status = try StatusSocket(path: "\(options.runDirectory)/felix.sock", loop: loop) {
+      var status = agent.status()
+      status["cni"] = server.status
+      return Array((status.text() + "\n").utf8)
+    }
     defer { status.close() }
 
     // The agent is touched on the loop's thread only: tasks reach it through the mailbox.
@@ -39,11 +53,15 @@ public enum FelixProgram {
     let feeding = Task.detached {
       await feed.run { events in mailbox.post { unsafe onLoop.receive(events) } }
     }
-    let server = CNIServer(
-      options: CNIServerOptions(
-        nodeName: options.node, socketPath: "\(options.runDirectory)/cni.sock", tombstoneDirectory: "\(options.stateDirectory)/tombstones"),
-      records: StoredEndpoints(store: ResourceStore(datastore)), addresses: BookedAddresses(datastore: datastore), programmed: readiness,
-      log: Logger(label: "cni"))
+    let health = HealthServer(FelixAgent.pages(mailbox) { unsafe onLoop }, log: Logger(label: "health"))
+    agent.otherProblems = { health.problems + (reporter.leased.problem.map { [$0] } ?? []) }
+    agent.onConfiguration = { [environment = options.environment] configurations in
+      health.want(ServingPlan(.felix, configurations, environment: environment))
+    }
+    // Until the datastore has been read: a probe must be able to hear that it has not.
+    health.want(ServingPlan(.felix, [], environment: options.environment))
+    let leased = reporter.leased
+    let telling = [Task.detached { await health.run() }, Task.detached { await leased.run() }]
     let serving = Task.detached {
       do {
         try await server.run()
@@ -55,5 +73,7 @@ public enum FelixProgram {
     loop.run()
     feeding.cancel()
     serving.cancel()
+    for task in telling { task.cancel() }
+    loop.clear()
   }
 }

@@ -10,6 +10,8 @@ public final class ReadinessBoard: EndpointReadiness, Sendable {
     var addresses: Set<IPAddress>
     /// Why interface settings, neighbours or routes are not there yet, in words; nil when they are.
     var problem: String?
+    /// False: the problem is that the interface is missing or switched off.
+    var isInterfaceUp = true
     var isProgrammed: Bool { problem == nil }
   }
   public struct Late: Error, CustomStringConvertible {

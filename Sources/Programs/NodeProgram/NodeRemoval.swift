@@ -5,7 +5,8 @@
 ///     packets to it still go to the old place;
 ///  2. its endpoints: policies forget their addresses, and every host their flows;
 ///  3. addresses and blocks;
-///  4. the objects that speak of this node alone.
+///  4. the objects that speak of this node alone;
+///  5. its status: what stands under a lease would go by itself, its last word would not.
 import AddressAssignment
 import Addresses
 public import Datastore
@@ -60,6 +61,9 @@ public struct NodeRemoval: Sendable {
       let result = try await datastore.transact(if: [.modRevision(item.key, equals: item.modRevision)], then: [.delete(item.key)])
       if case .committed = result { done("HostEndpoint \(KeyPart.unescape(item.key.dropFirst(Self.hostEndpoints.count))) deleted") }
     }
+    let status = try await datastore.list(prefix: StatusKeys.felixRoot).items.filter { StatusKeys.Subject(path: $0.key)?.host == name }
+    for key in status.map(\.key) + [StatusKeys.bgp(host: name)] { _ = try await datastore.transact(if: [], then: [.delete(key)]) }
+    if !status.isEmpty { done("status deleted") }
     guard count > 0 else { throw Problem(description: "\(key) does not exist, and nothing else is of that node") }
     try await tellOfOthers(node?.resource, store, tell)
   }

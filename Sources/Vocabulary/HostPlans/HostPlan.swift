@@ -73,6 +73,8 @@ public struct RulePlan: Hashable, Sendable {
   public var source = SidePlan()
   public var destination = SidePlan()
   public var annotations: [String: String] = [:]
+  /// Its index among the rules as people wrote them, where rules before it are left out here; else nil.
+  public var place: Int?
   /// Set when the rule stands for one that cannot be enforced: it then denies everything that reaches it.
   public var fault: String?
   public init(_ action: RuleAction) { self.action = action }
@@ -82,9 +84,12 @@ public struct RulePlan: Hashable, Sendable {
 public struct PolicyPlan: Hashable, Sendable {
   public var ingress: [RulePlan]
   public var egress: [RulePlan]
-  public init(ingress: [RulePlan] = [], egress: [RulePlan] = []) {
+  /// Of a policy; a profile has none. Log lines may name it.
+  public var tier: String
+  public init(ingress: [RulePlan] = [], egress: [RulePlan] = [], tier: String = "default") {
     self.ingress = ingress
     self.egress = egress
+    self.tier = tier
   }
 }
 
@@ -137,6 +142,10 @@ public struct HostSettings: Hashable, Sendable {
   public var interfacePrefixes: [String] = ["cali"]
   public var endpointToHostAction: FelixConfigurationSpec.EndpointToHostAction = .drop
   public var ipv6 = true
+  /// What begins the kernel's line for a packet that a Log rule matches, with the specifiers %t, %k, %n and %p.
+  public var logPrefix = "calico-packet"
+  /// How often a Log rule writes a line; nil is always.
+  public var logLimit: LogLimit?
   public init() {}
 }
 

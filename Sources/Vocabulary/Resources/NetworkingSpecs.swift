@@ -125,9 +125,66 @@ public struct FelixConfigurationSpec: Hashable, Sendable {
   public var defaultEndpointToHostAction: EndpointToHostAction?
   public var ipv6Support: Bool?
   public var logSeverityScreen: String?
+  /// Nil means the default: `calico-packet`.
+  public var logPrefix: String?
+  /// Nil means no limit.
+  public var logLimit: LogLimit?
   /// Seconds between full read-backs of the kernel's state; nil means the default: 90.
   public var resyncIntervalSeconds: Int?
+  /// Names the part of the datastore in which OpenStack looks for status; nil means none.
+  public var openstackRegion: String?
+  /// Seconds between reports of the agent's own status; nil means the default, 30; 0 means no reports.
+  public var reportingIntervalSeconds: Int?
+  /// Seconds after which the status of a dead host vanishes; nil means the default, 90.
+  public var reportingTTLSeconds: Int?
+  /// Nil means the default: true.
+  public var endpointReportingEnabled: Bool?
+  /// The least number of seconds between two reports of one endpoint; nil means the default, 1.
+  public var endpointReportingDelaySeconds: Int?
+  /// Nil means the default: true.
+  public var healthEnabled: Bool?
+  /// Nil means the default: localhost.
+  public var healthHost: String?
+  /// Nil means the default: 9099.
+  public var healthPort: UInt16?
+  /// Nil means the default: false.
+  public var prometheusMetricsEnabled: Bool?
+  /// Nil means the default: all addresses.
+  public var prometheusMetricsHost: String?
+  /// Nil means the default: 9091.
+  public var prometheusMetricsPort: UInt16?
   public init() {}
+}
+
+/// How often each Log rule may write a line: `10/minute`, and as many at once as `burst` says.
+public struct LogLimit: Hashable, Sendable, CustomStringConvertible {
+  public enum Unit: String, Hashable, Sendable, CaseIterable {
+    case second, minute, hour, day
+    public var seconds: UInt64 {
+      switch self {
+      case .second: 1
+      case .minute: 60
+      case .hour: 3600
+      case .day: 86_400
+      }
+    }
+  }
+  public var packets: UInt64
+  public var unit: Unit
+  public var burst: UInt32
+  public init(packets: UInt64, per unit: Unit, burst: UInt32 = 5) {
+    self.packets = packets
+    self.unit = unit
+    self.burst = burst
+  }
+  /// `10/minute`; nil if it is not of that form.
+  public init?(_ text: String) {
+    let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+    guard parts.count == 2, let packets = UInt64(parts[0]), packets > 0, packets <= 1_000_000_000, let unit = Unit(rawValue: String(parts[1]))
+    else { return nil }
+    self.init(packets: packets, per: unit)
+  }
+  public var description: String { "\(packets)/\(unit.rawValue)" }
 }
 
 public struct ClusterInformationSpec: Hashable, Sendable {

@@ -129,10 +129,8 @@ struct Lab: ParsableCommand {
       var topology = try file.map(Lab.read) ?? .datacenter
       if let arrangement { topology.arrangement = try Lab.arrangement(arrangement) }
       if let datastore { topology.datastore = try Lab.datastore(datastore) }
-      if arrangement != nil, file != nil {
-        // What fits together in one arrangement need not in another.
-        topology = try Lab.recheck(topology, file ?? "")
-      }
+      // What fits together in one arrangement need not in another.
+      if arrangement != nil { topology = try Lab.recheck(topology, file ?? "the demo's datacenter") }
       if dryRun { return write(topology.summary() + "\n") }
       let narrator = Narrator()
       let lab = try LabProgram.Lab(name: lab.name, topology: topology, executable: executablePath(), narrator: narrator)
@@ -152,12 +150,13 @@ struct Lab: ParsableCommand {
 
   static func recheck(_ topology: Topology, _ file: String) throws -> Topology {
     do throws(DocumentErrors) {
-      var checked = try TopologyReader.read(Array(topology.document().text(pretty: true).utf8), file: "\(file), with other options")
+      var checked = try TopologyReader.read(Array(topology.document().text(pretty: true).utf8), file: file)
       checked.documents = topology.documents
       checked.objects = topology.objects
       return checked
     } catch {
-      throw CommandProblem("\(error)")
+      // Without places: what was read is not what stands in the file.
+      throw CommandProblem("\(file) with these options: " + error.errors.map(\.message).joined(separator: "\n"))
     }
   }
 
