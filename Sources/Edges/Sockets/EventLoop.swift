@@ -190,6 +190,13 @@ public final class EventLoop {
     }
   }
 
+  /// Forgets every watch and timer, once nothing shall run any more: handlers hold what they work on, often the loop itself, and would keep
+  /// each other for ever.
+  public func clear() {
+    for watch in Array(watches.values) { watch.cancel() }
+    timers = TimerHeap()
+  }
+
   /// Runs handlers until `stop()`.
   public func run() {
     while !mailbox.isStopped { turn(wait: true) }

@@ -11,11 +11,12 @@ public enum Files {
   }
   public static func readText(_ path: String) throws(SystemError) -> String { String(decoding: try read(path), as: UTF8.self) }
 
-  /// From the current position of a blocking descriptor to its end.
-  public static func read(descriptor: CInt, name: String) throws(SystemError) -> [UInt8] {
+  /// From the current position of a blocking descriptor to its end, or until `max` octets and perhaps some more have come.
+  public static func read(descriptor: CInt, name: String, max: Int = .max) throws(SystemError) -> [UInt8] {
     var bytes: [UInt8] = []
     var chunk = [UInt8](repeating: 0, count: 65536)
     while true {
+      if bytes.count >= max { return bytes }
       let count = unsafe Glibc.read(descriptor, &chunk, chunk.count)
       if count < 0 {
         if errno == EINTR { continue }
@@ -99,6 +100,13 @@ public enum Files {
     var status = stat()
     try check(unsafe stat(path, &status), "look up \(path)")
     return (UInt64(status.st_dev), UInt64(status.st_ino))
+  }
+
+  /// When the content last changed, in seconds since 1970.
+  public static func modified(_ path: String) throws(SystemError) -> Int64 {
+    var status = stat()
+    try check(unsafe stat(path, &status), "look up \(path)")
+    return Int64(status.st_mtim.tv_sec)
   }
 
   /// Names in the directory, sorted, without "." and "..".
