@@ -9,12 +9,14 @@ import Synchronization
 public enum Interruption {
   private static let hasCome = Atomic<Bool>(false)
   private static let isParked = Atomic<Bool>(false)
+  private static let isAwaited = Atomic<Bool>(false)
   /// A step that makes nothing (traffic that waits for answers) need not end before the program may.
   private static let patience: Duration = .milliseconds(1500)
 
   /// From here on a signal takes the lab down before the program ends with 128 + its number.
   public static func removesLab(_ paths: LabPaths) throws {
     let signals = try SignalWait([SIGINT, SIGTERM, SIGHUP])
+    isAwaited.store(true, ordering: .sequentiallyConsistent)
     try DedicatedThread.start {
       let number = signals.next()
       hasCome.store(true, ordering: .sequentiallyConsistent)
@@ -35,6 +37,16 @@ public enum Interruption {
     while hasCome.load(ordering: .sequentiallyConsistent) {
       isParked.store(true, ordering: .sequentiallyConsistent)
       pause()
+    }
+  }
+
+  /// For what has just failed: a Ctrl-C of the terminal may have reached the child that failed before it reached the thread that waits for it
+  /// here. A failure is rare, so the signal gets a moment to show itself.
+  static func stopHereIfItWasTheCause() {
+    guard isAwaited.load(ordering: .sequentiallyConsistent) else { return }
+    for _ in 0..<30 {
+      stopHere()
+      usleep(10_000)
     }
   }
 }

@@ -36,7 +36,7 @@ public final class Narrator {
       finish("  \(palette("✓", .green)) \(name)", palette(" " + seconds(time), .dim))
       return result
     } catch {
-      Interruption.stopHere()
+      Interruption.stopHereIfItWasTheCause()
       finish("  \(palette("✗", .red)) \(name)", "")
       throw error
     }
