@@ -5,7 +5,7 @@ MARGAY := $(BUILD)/margay
 LAB ?= demo
 export SWIFT_BACKTRACE ?= enable=no
 
-.PHONY: help build demo down test unit e2e-short fuzz goldens bench clean
+.PHONY: help build demo down test unit e2e-short fuzz sanitize sanitize-address sanitize-thread goldens bench clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +38,16 @@ fuzz: ## every decoder against hostile octets; TIME=seconds for each, TARGET=jso
 	@scripts/prepare build
 	@scripts/fuzz $(or $(TIME),60) $(TARGET)
 
+sanitize: sanitize-address sanitize-thread ## the Swift tests under both sanitizers
+
+sanitize-address: ## the Swift tests under AddressSanitizer and LeakSanitizer; FILTER=BGP selects
+	@scripts/prepare test
+	@scripts/sanitize address $(FILTER)
+
+sanitize-thread: ## the Swift tests under ThreadSanitizer; FILTER=BGP selects
+	@scripts/prepare test
+	@scripts/sanitize thread $(FILTER)
+
 goldens: ## rewrite expected outputs, for review as a diff
 	@UPDATE_GOLDENS=1 swift test --no-parallel
 
@@ -46,4 +56,4 @@ bench: ## figures beside our peers', kept in Benchmarks/RESULTS.md; ONLY=routes,
 	@scripts/bench $(if $(ONLY),--only $(ONLY),--results Benchmarks/RESULTS.md) $(if $(ENDPOINTS),--endpoints $(ENDPOINTS)) $(if $(JSON),-o json)
 
 clean: ## remove what was built
-	@rm -rf .build
+	@rm -rf .build .build-fuzz .build-asan .build-tsan

@@ -21,6 +21,9 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Reso
     swiftSettings: [.enableUpcomingFeature("ExistentialAny")])
 }
 
+/// Set by scripts/sanitize: a sanitizer's runtime cannot be linked into a static executable.
+let isSanitized = Context.environment["MARGAY_SANITIZER"] != nil
+
 let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
@@ -57,6 +60,7 @@ let package = Package(
     // Formats: bytes and text <-> values.
     module("Formats", "JSON"),
     module("Formats", "Tables"),
+    module("Formats", "MetricsText"),
     module("Formats", "Documents", ["JSON", "Resources", "Selectors", "Addresses", "Names", "Yams"]),
     module("Formats", "BGPMessages", ["Octets", "Addresses"]),
     module("Formats", "NetlinkMessages", ["Octets", "Addresses"]),
@@ -80,7 +84,7 @@ let package = Package(
     module("Edges", "RouteDriver", ["Sockets", "NetlinkEdge", "NetlinkMessages", "Addresses", "Deltas", "HostPlans", log]),
     module("Edges", "LinkDriver", ["Sockets", "NetlinkEdge", "NetlinkMessages", "Addresses", "HostPlans", log]),
     module("Edges", "BGPTransport", ["CLinux", "Sockets", "Addresses", "BGPMessages"]),
-    module("Edges", "Datastore", ["JSON", "Documents", "Resources", "Names", "Addresses"]),
+    module("Edges", "Datastore", ["JSON", "Documents", "Resources", "Names", "Deltas", "Addresses"]),
     module("Edges", "DatastoreMemory", ["Datastore"]),
     module("Edges", "DatastoreSQLite", ["Datastore", "Sockets", .product(name: "GRDB", package: "GRDB.swift")]),
     module("Edges", "DatastoreEtcd", [
@@ -89,7 +93,11 @@ let package = Package(
       .product(name: "NIOHTTP2", package: "swift-nio-http2"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
     ]),
     module("Edges", "Datastores", ["Datastore", "DatastoreSQLite", "DatastoreEtcd"]),
-    module("Edges", "HealthServer", ["JSON", "Sockets", "Addresses", log, .product(name: "Hummingbird", package: "hummingbird")]),
+    module("Edges", "HealthServer", [
+      "JSON", "MetricsText", "Resources", "Sockets", log, .product(name: "Hummingbird", package: "hummingbird"),
+      .product(name: "HummingbirdCore", package: "hummingbird"), .product(name: "NIOCore", package: "swift-nio"),
+      .product(name: "NIOPosix", package: "swift-nio"),
+    ]),
     module("Edges", "AddressAssignment", ["AddressPlans", "Datastore", "JSON", "Resources", "Addresses", "Names", log]),
 
     // Programs: assembled from the above.
@@ -99,14 +107,19 @@ let package = Package(
     ]),
     module("Programs", "FelixProgram", [
       "Calculation", "PolicyRendering", "RulesetDriver", "RouteDriver", "LinkDriver", "NetlinkEdge", "NetlinkMessages", "Rulesets", "Sockets",
-      "Datastore", "AddressAssignment", "Documents", "JSON", "Resources", "Selectors", "HostPlans", "Addresses", "Names", "CNIServer", log,
+      "Datastore", "AddressAssignment", "Documents", "JSON", "Resources", "Selectors", "HostPlans", "Addresses", "Names", "CNIServer", "HealthServer",
+      "MetricsText", log,
     ]),
     module("Programs", "BGPProgram", [
       "BGPMessages", "BGPSessions", "BGPRoutes", "BGPTransport", "NetlinkEdge", "NetlinkMessages", "Sockets", "RouteDriver", "Datastore", "Documents", "JSON",
-      "Resources", "Selectors", "Addresses", "Deltas", log,
+      "Resources", "Selectors", "Addresses", "Deltas", "Names", "HealthServer", "MetricsText", log,
     ]),
     module("Programs", "NodeProgram", [
       "CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "AddressAssignment", "Resources", "Addresses", "Names", "JSON", log,
+    ]),
+    module("Programs", "ExplainProgram", [
+      "PolicyOracle", "Calculation", "HostPlans", "PolicyRendering", "Rulesets", "RulesetDriver", "NetlinkEdge", "Datastore", "Documents", "JSON",
+      "Tables", "Resources", "Addresses",
     ]),
     module("Programs", "LabProgram", [
       "CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "Documents", "JSON", "Resources", "Selectors", "PolicyOracle", "Addresses", "Names",
@@ -117,7 +130,7 @@ let package = Package(
     .executableTarget(
       name: "margay",
       dependencies: [
-        "FelixProgram", "BGPProgram", "NodeProgram", "LabProgram", "Datastore", "DatastoreMemory", "Datastores", "HealthServer",
+        "FelixProgram", "BGPProgram", "NodeProgram", "LabProgram", "ExplainProgram", "Datastore", "DatastoreMemory", "Datastores", "HealthServer",
         "Documents", "JSON", "Resources", "Selectors", "AddressAssignment", "Addresses", "Names", "Sockets", "NetlinkEdge", "Tables", log, arguments,
       ],
       path: "Sources/Commands/margay", swiftSettings: strict),
@@ -125,7 +138,7 @@ let package = Package(
       name: "margay-cni",
       dependencies: ["CNIMessages", "JSON", "CLinux", "Sockets", "Addresses"],
       path: "Sources/Commands/margay-cni", swiftSettings: strict,
-      linkerSettings: [.unsafeFlags(["-static-executable", "-Xlinker", "-s", "-Xlinker", "--gc-sections"])]),
+      linkerSettings: isSanitized ? [] : [.unsafeFlags(["-static-executable", "-Xlinker", "-s", "-Xlinker", "--gc-sections"])]),
 
     // Testing: libraries for tests.
     module("../Testing", "KernelSandbox", ["CLinux", "Sockets", "NetlinkEdge"]),
@@ -154,7 +167,8 @@ let package = Package(
     tests("Calculation", ["Calculation", "HostPlans", "Deltas", "Resources", "Selectors", "Names", "Addresses", "RandomClusters"]),
     tests("PolicyOracle", ["PolicyOracle", "Calculation", "HostPlans", "Resources", "Addresses", "RandomClusters"]),
     tests("PolicyRendering", [
-      "PolicyRendering", "Rulesets", "RulesetDriver", "NetlinkEdge", "KernelSandbox", "Sockets", "HostPlans", "Resources", "Addresses",
+      "PolicyRendering", "PolicyOracle", "Calculation", "Rulesets", "RulesetDriver", "NetlinkEdge", "KernelSandbox", "Sockets", "HostPlans", "Resources",
+      "Addresses",
     ]),
     tests("Netlink", ["Octets", "Deltas", "Sockets", "NetlinkMessages", "NetlinkEdge", "LinkDriver", "RouteDriver", "HostPlans", "Addresses", "KernelSandbox"]),
     tests("Ruleset", ["Rulesets", "RulesetDriver", "NetlinkEdge", "NetlinkMessages", "Addresses", "KernelSandbox"]),
@@ -173,18 +187,22 @@ let package = Package(
       "CNIMessages", "CNIServer", "JSON", "KernelSandbox", "DatastoreMemory", "Datastore", "NetlinkEdge", "NetlinkMessages", "Sockets", "Resources",
       "Addresses", "Names", log,
     ]),
+    tests("Explain", [
+      "ExplainProgram", "PolicyOracle", "Datastore", "DatastoreMemory", "Documents", "JSON", "Tables", "Resources", "Addresses", "Sockets",
+    ]),
+    tests("Health", ["HealthServer", "MetricsText", "JSON", "Resources", "Sockets", "Addresses", log]),
     tests("BGPMessages", ["BGPMessages", "Octets", "Addresses"]),
     tests("BGPSessions", ["BGPSessions", "BGPMessages", "Addresses"]),
     tests("BGPRoutes", ["BGPRoutes", "BGPMessages", "Addresses"]),
     tests("BGPProgram", [
-      "BGPProgram", "BGPTransport", "BGPMessages", "BGPRoutes", "KernelSandbox", "DatastoreMemory", "Datastore", "NetlinkEdge", "Sockets", "JSON", "Resources",
+      "BGPProgram", "BGPTransport", "BGPMessages", "BGPRoutes", "KernelSandbox", "DatastoreMemory", "Datastore", "NetlinkEdge", "Sockets", "HealthServer", "JSON", "Resources",
       "Addresses", log,
     ]),
     tests("Lab", ["LabProgram", "BGPProgram", "Documents", "JSON", "PolicyOracle", "Resources", "Sockets", "Addresses"]),
     .executableTarget(name: "supervisor-probe", dependencies: ["NodeProgram", log], path: "Testing/supervisor-probe"),
     tests("Felix", [
       "FelixProgram", "NodeProgram", "supervisor-probe", "CNIServer", "DatastoreMemory", "Datastore", "AddressAssignment", "KernelSandbox",
-      "NetlinkEdge", "NetlinkMessages", "Sockets", "Calculation", "JSON", "Resources", "Addresses", log,
+      "NetlinkEdge", "NetlinkMessages", "Sockets", "HealthServer", "Names", "Calculation", "JSON", "Resources", "Addresses", log,
     ]),
   ],
   swiftLanguageModes: [.v6]

@@ -5,17 +5,26 @@ import sys
 
 import claims_addresses
 import claims_cli
+import claims_etcd
+import claims_explain
 import claims_gateway
+import claims_graceful
 import claims_labs
+import claims_mobility
+import claims_podman
 import claims_restart
 import claims_security
+import claims_status
 import claims_topologies
 from claims import Claims
 from labs import Lab
 
-GROUPS = ["labs", "observers", "gateway", "security", "addresses", "restart", "errors", "interrupt", "topologies"]
+GROUPS = [
+    "labs", "observers", "explain", "gateway", "security", "addresses", "mobility", "status", "restart", "graceful", "podman", "etcd", "errors",
+    "interrupt", "topologies",
+]
 # Groups that bring up what they need themselves.
-ALONE = {"errors", "interrupt", "topologies"}
+ALONE = {"graceful", "etcd", "errors", "interrupt", "topologies"}
 
 
 def main(words):
@@ -45,6 +54,14 @@ def main(words):
                 claim(f"ip route: proto 80 and 81 are what node status and lab status say ({lab.arrangement})", claims_labs.routes_agree, lab)
                 claim(f"birdc show route: each host's blocks by way of it ({lab.arrangement})", claims_labs.rack_agrees, lab)
             claim("tcpdump: workloads' own addresses on plain Ethernet", claims_labs.wire_is_plain, a)
+        if "explain" in wanted:
+            run.heading("margay explain")
+            claim("its verdict is what real packets do, cell by cell", claims_explain.cells_agree, a)
+            claim("--counters names the rule that counts the probe, and it alone", claims_explain.counters_agree, a)
+            claim("on another host it says where the counters are", claims_explain.elsewhere_is_said, a)
+            claim("the datastore alone is enough", claims_explain.unprivileged, a)
+            claim("questions without an answer end with exit code 2 and a hint", claims_explain.questions_without_answer, a)
+            claim("a policy that only logs is warned of", claims_explain.log_only_is_warned_of)
         if "gateway" in wanted:
             run.heading("The host answers for the gateway, and notices interfaces")
             claim("no host has a default route", claims_gateway.no_default_route, a)
@@ -73,11 +90,64 @@ def main(words):
             claim("a flow remembered by another host is of no use to the next holder", claims_addresses.remote_flows_are_not_inherited, a)
             claim("a new workload has no traffic before its policy is in the kernel", claims_addresses.silent_until_protected, a)
             claim("a workload that came and went leaves nothing behind", claims_addresses.nothing_remains_after_del, a)
+        if "mobility" in wanted:
+            run.heading("Workloads move, a host is lost")
+            for how in ("cold", "overlapping"):
+                claim(f"a workload moves to another host with its addresses: {how}", claims_mobility.moves, a, how)
+            claim("a late DEL of the old host takes nothing from the new one", claims_mobility.late_del, a)
+            claim("a host is lost, its node deleted, its addresses given anew, and it comes back", claims_mobility.lost_host)
+        if "status" in wanted:
+            run.heading("The daemons tell how they are")
+            claim("status in the datastore: Calico's keys, read by sqlite", claims_status.keys_stand, a)
+            claim("liveness, readiness and metrics of every daemon, read by curl", claims_status.pages_answer, a)
+            claim("`margay node status` says since when and whether ready", claims_status.probes, a)
+            claim("an interface switched off is an endpoint down", claims_status.interface_down, a)
+            claim("a policy that cannot be read is told by every host", claims_status.broken_policy, a)
+            claim("FelixConfiguration moves ports in place", claims_status.port_moves, a)
+            claim("a host that dies: its keys vanish with the lease, its last word stays", claims_status.dead_host, a)
         if "restart" in wanted:
             run.heading("Processes die")
             claim("every margay process killed and started again: mesh", claims_restart.killed_and_started, a)
             claim("SIGTERM ends a host's processes in order", claims_restart.stopped_in_order, a)
             claim("felix alone and bgp alone crash: the supervisor repairs it", claims_restart.one_daemon_crashes, a)
+        if "graceful" in wanted:
+            run.heading("BGP restarts by way of a reflector, under traffic")
+            for reflector in ("margay", "bird"):
+                claim(f"whoever ends, however it ends, no packet is lost ({reflector} reflects)", claims_graceful.no_packet_lost, reflector)
+                claim(f"one restart after the other ({reflector} reflects)", claims_graceful.consecutive_restarts, reflector)
+                claim(f"what the restarted one has no more is swept ({reflector} reflects)", claims_graceful.stale_routes_are_swept, reflector)
+                claim(f"the restart time ends ({reflector} reflects)", claims_graceful.restart_timer_expires, reflector)
+            claim("policy changes while somebody is away", claims_graceful.policy_changes_meanwhile)
+        if "podman" in wanted:
+            run.heading("podman's containers")
+            missing = claims_podman.runtimes.missing()
+            if missing:
+                print(f"  skipped: {', '.join(missing)} missing; install with scripts/prepare test")
+            else:
+                containers = claims_podman.Containers(a)
+                try:
+                    for network in ("pods", "named"):
+                        claim(f"attached by `{network}`: address, record, policy", claims_podman.attached, containers, network)
+                    claim("labels of a network decide as any workload's do", claims_podman.labelled, containers)
+                    claim("four at once", claims_podman.several_at_once, containers)
+                    claim("stopped and started", claims_podman.stopped_and_started, containers)
+                    claim("addresses of host-local", claims_podman.delegated, containers)
+                    claim("the reference plugin bridge with calico-ipam", claims_podman.bridged, containers)
+                    claim("removed while no node serves", claims_podman.while_no_node_serves, containers)
+                    claim("removed, nothing is left", claims_podman.nothing_left, containers)
+                finally:
+                    containers.end()
+        if "etcd" in wanted:
+            run.heading("On the distribution's etcd")
+            etcd = claims_etcd.Etcd()
+            try:
+                claim("`etcdctl get --prefix /calico` looks as Calico's layout says", claims_etcd.calicos_layout, etcd)
+                claim("an object written by etcdctl is served, and what margay does not know of it stays", claims_etcd.others_objects, etcd)
+                claim("MARGAY_DATASTORE and Calico's variables name it", claims_etcd.calicos_variables, etcd)
+                claim("wrong endpoints, TLS mistakes, a stopped etcd: an error within seconds that names the endpoint", claims_etcd.mistakes, etcd)
+                claim("a node waits for its etcd; a pod's records are Calico's; etcd may come and go", claims_etcd.node_waits, etcd)
+            finally:
+                etcd.down()
         if "errors" in wanted:
             run.heading("Errors that a user meets first")
             for kind in claims_cli.MISTAKES:

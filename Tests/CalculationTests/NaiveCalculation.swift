@@ -80,6 +80,8 @@ struct NaiveCalculation {
       plan.settings.interfacePrefixes = spec.interfacePrefixes ?? plan.settings.interfacePrefixes
       plan.settings.endpointToHostAction = spec.defaultEndpointToHostAction ?? plan.settings.endpointToHostAction
       plan.settings.ipv6 = spec.ipv6Support ?? plan.settings.ipv6
+      plan.settings.logPrefix = spec.logPrefix ?? plan.settings.logPrefix
+      plan.settings.logLimit = spec.logLimit ?? plan.settings.logLimit
     }
 
     // Records of this host, the best claims first; each interface goes to the first record that names it.
@@ -127,7 +129,7 @@ struct NaiveCalculation {
       }
       plan.endpoints[record.key] = endpoint
       for (key, spec) in applying where plan.policies[key] == nil {
-        var folding = RuleFolding(namespace: key.namespace)
+        var folding = RuleFolding(namespace: key.namespace, tier: spec.tier)
         do {
           _ = try spec.foldedSelector(inNamespace: key.namespace)
           if spec.effectiveTypes.contains(.ingress) { folding.fold(spec.ingress, .ingress) }

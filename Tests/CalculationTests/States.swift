@@ -179,8 +179,8 @@ let tiered = withPolicy.with(
     policy("early", namespace: nil, order: 1, selector: "has(role)", types: [.ingress]),
   ]
 ) {
-  $0.policies[denyAll] = PolicyPlan()
-  $0.policies[key(.globalNetworkPolicy, "stray")] = PolicyPlan()
+  $0.policies[denyAll] = PolicyPlan(tier: "first")
+  $0.policies[key(.globalNetworkPolicy, "stray")] = PolicyPlan(tier: "nowhere")
   $0.policies[key(.globalNetworkPolicy, "early")] = PolicyPlan()
   $0.policies[key(.networkPolicy, "early", "default")] = PolicyPlan()
   $0.endpoints[web]!.ingress = [
@@ -271,7 +271,10 @@ let faulty = withPolicy.with(
 ) {
   var deny = RulePlan(.deny)
   deny.fault = RuleFault.text("selector", "role ==")
-  $0.policies[allowDB] = PolicyPlan(ingress: [RulePlan(.log), deny, planned(.allow, from: setID(webFromDB))])
+  // A rule was left out before it; people still count it as their fourth.
+  var last = planned(.allow, from: setID(webFromDB))
+  last.place = 3
+  $0.policies[allowDB] = PolicyPlan(ingress: [RulePlan(.log), deny, last])
 }
 
 enum RuleFault {
@@ -340,6 +343,8 @@ let configured = initialised.with(
           var spec = FelixConfigurationSpec()
           spec.defaultEndpointToHostAction = .accept
           spec.interfacePrefixes = ["tap"]
+          spec.logPrefix = "all %t"
+          spec.logLimit = LogLimit("10/minute")
           return spec
         }())),
     Resource(
@@ -348,12 +353,15 @@ let configured = initialised.with(
         {
           var spec = FelixConfigurationSpec()
           spec.interfacePrefixes = ["cali", "tap"]
+          spec.logPrefix = "%p"
           return spec
         }())),
   ]
 ) {
   $0.settings.endpointToHostAction = .accept
   $0.settings.interfacePrefixes = ["cali", "tap"]
+  $0.settings.logPrefix = "%p"
+  $0.settings.logLimit = LogLimit("10/minute")
 }
 
 let defaultAllow = lonely.with(
