@@ -15,6 +15,7 @@ public struct Scene: Sendable {
     Scene(name: "routing", isRepeated: true) { demo, _, _ in demo.showRouting() },
     Scene(name: "policy-change", isRepeated: false) { demo, traffic, result in try demo.changePolicy(traffic, &result) },
     Scene(name: "datastore-outage", isRepeated: false) { demo, traffic, result in try demo.loseDatastore(traffic, &result) },
+    Scene(name: "move", isRepeated: true) { demo, traffic, result in try demo.moveWorkload(traffic, &result) },
     Scene(name: "restart", isRepeated: true) { demo, traffic, result in try demo.restart(traffic, &result) },
   ]
 }
