@@ -21,6 +21,9 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Reso
     swiftSettings: [.enableUpcomingFeature("ExistentialAny")])
 }
 
+/// `MARGAY_TESTS=Documents,Datastore`: only these test targets exist, so that `swift build --product margayPackageTests` builds what they need.
+let testsWanted = Context.environment["MARGAY_TESTS"].map { $0.split(separator: ",").map { "\($0)Tests" } }
+
 /// Set by scripts/sanitize: a sanitizer's runtime cannot be linked into a static executable.
 let isSanitized = Context.environment["MARGAY_SANITIZER"] != nil
 
@@ -204,6 +207,6 @@ let package = Package(
       "FelixProgram", "NodeProgram", "supervisor-probe", "CNIServer", "DatastoreMemory", "Datastore", "AddressAssignment", "KernelSandbox",
       "NetlinkEdge", "NetlinkMessages", "Sockets", "HealthServer", "Names", "Calculation", "JSON", "Resources", "Addresses", log,
     ]),
-  ],
+  ].filter { target in testsWanted.map { !target.isTest || $0.contains(target.name) } ?? true },
   swiftLanguageModes: [.v6]
 )

@@ -186,7 +186,7 @@ struct StrictTests {
       ("{apiVersion: projectcalico.org/v3}", "has no kind"),
       ("{apiVersion: projectcalico.org/v3, kind: NetworkPolcy}", "did you mean NetworkPolicy?"),
       ("{apiVersion: projectcalico.org/v3, kind: Tier}", "has no metadata"),
-      ("{apiVersion: projectcalico.org/v3, kind: HostEndpoint}", "not supported yet"),
+      ("{apiVersion: projectcalico.org/v3, kind: HostEndpont}", "did you mean HostEndpoint?"),
       ("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {}}", "is missing"),
       ("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: a.b}}", "'.'"),
       ("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: 7}}", "in quotes"),

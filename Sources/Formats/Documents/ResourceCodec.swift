@@ -78,9 +78,8 @@ public enum ResourceCodec {
     guard let kind = Kind(rawValue: word) else {
       let known = Kind.allCases.map(\.rawValue)
       findings.error(
-        reader.path("kind"), .string(word), unsupportedKinds.contains(word) ? "is not supported yet" : "is not a kind that exists",
-        fix: unsupportedKinds.contains(word)
-          ? nil : nearest(word, among: known + unsupportedKinds).map { "did you mean \($0)?" } ?? "known: \(known.joined(separator: ", "))")
+        reader.path("kind"), .string(word), "is not a kind that exists",
+        fix: nearest(word, among: known).map { "did you mean \($0)?" } ?? "known: \(known.joined(separator: ", "))")
       return nil
     }
     var metadata = Metadata(name: "")
@@ -99,13 +98,6 @@ public enum ResourceCodec {
     if case .workloadEndpoint(let endpoint) = spec { reader.checkName(of: endpoint, metadata.name) }
     return resource
   }
-
-  /// Kinds of Calico that are stored and left alone.
-  static let unsupportedKinds = [
-    "BGPFilter", "BlockAffinity", "CalicoNodeStatus", "HostEndpoint", "IPAMConfiguration", "IPReservation", "KubeControllersConfiguration",
-    "StagedGlobalNetworkPolicy", "StagedKubernetesNetworkPolicy", "StagedNetworkPolicy", "IPAMBlock", "IPAMHandle", "IPAMConfig",
-    "LiveMigration",
-  ]
 }
 
 extension JSONPosition {
@@ -204,16 +196,27 @@ extension FieldReader {
   func spec(of kind: Kind) -> Resource.Spec? {
     switch kind {
     case .bgpConfiguration: .bgpConfiguration(bgpConfigurationSpec())
+    case .bgpFilter: .bgpFilter(bgpFilterSpec())
     case .bgpPeer: .bgpPeer(bgpPeerSpec())
+    case .blockAffinity: .blockAffinity(blockAffinitySpec())
+    case .calicoNodeStatus: .calicoNodeStatus(calicoNodeStatusSpec())
     case .clusterInformation: .clusterInformation(clusterInformationSpec())
     case .felixConfiguration: .felixConfiguration(felixConfigurationSpec())
     case .globalNetworkPolicy: .globalNetworkPolicy(policySpec(isGlobal: true))
     case .globalNetworkSet: .globalNetworkSet(networkSetSpec())
+    case .hostEndpoint: .hostEndpoint(hostEndpointSpec())
+    case .ipamConfiguration: .ipamConfiguration(ipamConfigurationSpec())
     case .ipPool: ipPoolSpec().map { .ipPool($0) }
+    case .ipReservation: .ipReservation(ipReservationSpec())
+    case .kubeControllersConfiguration: .kubeControllersConfiguration(kubeControllersConfigurationSpec())
+    case .liveMigration: .liveMigration(liveMigrationSpec())
     case .networkPolicy: .networkPolicy(policySpec(isGlobal: false))
     case .networkSet: .networkSet(networkSetSpec())
     case .node: .node(nodeSpec())
     case .profile: .profile(profileSpec())
+    case .stagedGlobalNetworkPolicy: .stagedGlobalNetworkPolicy(stagedPolicySpec(isGlobal: true))
+    case .stagedKubernetesNetworkPolicy: .stagedKubernetesNetworkPolicy(stagedKubernetesPolicySpec())
+    case .stagedNetworkPolicy: .stagedNetworkPolicy(stagedPolicySpec(isGlobal: false))
     case .tier: .tier(tierSpec())
     case .workloadEndpoint: .workloadEndpoint(workloadEndpointSpec())
     }

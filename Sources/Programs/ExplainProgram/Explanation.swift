@@ -184,7 +184,7 @@ public struct Explanation: Sendable {
       switch key.kind {
       case .globalNetworkPolicy: add(key, "\(reason); it is without effect")
       case .workloadEndpoint, .networkSet, .globalNetworkSet, .profile, .tier, .felixConfiguration, .node: add(key, reason)
-      case .networkPolicy, .bgpConfiguration, .bgpPeer, .clusterInformation, .ipPool: break
+      default: break
       }
     }
     return found

@@ -123,7 +123,8 @@ public struct HostCalculation: Sendable {
         } else {
           configurations[key.name] = nil
         }
-      case .bgpConfiguration, .bgpPeer, .clusterInformation, .ipPool, .node: break
+      // The others say nothing about what this host must do.
+      default: break
       }
     }
     pending.removeAll()

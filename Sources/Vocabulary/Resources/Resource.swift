@@ -3,40 +3,65 @@ import Addresses
 
 /// The kinds that exist here, with the words people use for them.
 public enum Kind: String, CaseIterable, Hashable, Comparable, Sendable {
-  case bgpConfiguration = "BGPConfiguration"
+case bgpConfiguration = "BGPConfiguration"
+  case bgpFilter = "BGPFilter"
   case bgpPeer = "BGPPeer"
+  case blockAffinity = "BlockAffinity"
+  case calicoNodeStatus = "CalicoNodeStatus"
   case clusterInformation = "ClusterInformation"
   case felixConfiguration = "FelixConfiguration"
   case globalNetworkPolicy = "GlobalNetworkPolicy"
   case globalNetworkSet = "GlobalNetworkSet"
+  case hostEndpoint = "HostEndpoint"
+  case ipamConfiguration = "IPAMConfiguration"
   case ipPool = "IPPool"
+  case ipReservation = "IPReservation"
+  case kubeControllersConfiguration = "KubeControllersConfiguration"
+  case liveMigration = "LiveMigration"
   case networkPolicy = "NetworkPolicy"
   case networkSet = "NetworkSet"
   case node = "Node"
   case profile = "Profile"
+  case stagedGlobalNetworkPolicy = "StagedGlobalNetworkPolicy"
+  case stagedKubernetesNetworkPolicy = "StagedKubernetesNetworkPolicy"
+  case stagedNetworkPolicy = "StagedNetworkPolicy"
   case tier = "Tier"
   case workloadEndpoint = "WorkloadEndpoint"
 
   /// The last part of the kind's key prefix: `/calico/resources/v3/projectcalico.org/<plural>/`.
   public var plural: String {
     switch self {
-    case .globalNetworkPolicy: "globalnetworkpolicies"
-    case .networkPolicy: "networkpolicies"
+    case .blockAffinity: "blockaffinities"
+    case .calicoNodeStatus: "caliconodestatuses"
+    case .globalNetworkPolicy, .networkPolicy, .stagedGlobalNetworkPolicy, .stagedKubernetesNetworkPolicy, .stagedNetworkPolicy:
+      rawValue.lowercased().dropLast() + "ies"
     default: rawValue.lowercased() + "s"
     }
   }
-  public var isNamespaced: Bool { self == .networkPolicy || self == .networkSet || self == .workloadEndpoint }
+  public var isNamespaced: Bool {
+    switch self {
+    case .liveMigration, .networkPolicy, .networkSet, .stagedKubernetesNetworkPolicy, .stagedNetworkPolicy, .workloadEndpoint: true
+    default: false
+    }
+  }
   /// Calico's short names, besides singular and plural.
   public var shortNames: [String] {
     switch self {
     case .bgpConfiguration: ["bgpconfig", "bgpconfigs"]
+    case .blockAffinity: ["affinity", "affinities"]
     case .clusterInformation: ["clusterinfo", "clusterinfos"]
     case .felixConfiguration: ["felixconfig", "felixconfigs"]
     case .globalNetworkPolicy: ["gnp", "cgnp", "gnps"]
     case .globalNetworkSet: ["gns"]
+    case .hostEndpoint: ["hep", "heps"]
+    case .ipamConfiguration: ["ipamconfig", "ipamconfigs"]
     case .ipPool: ["pool", "pools", "ipp"]
+    case .kubeControllersConfiguration: ["kcc", "kccs"]
     case .networkPolicy: ["np", "cnp", "policy", "policies"]
     case .networkSet: ["netset", "netsets", "ns"]
+    case .stagedGlobalNetworkPolicy: ["sgnp"]
+    case .stagedKubernetesNetworkPolicy: ["sknp"]
+    case .stagedNetworkPolicy: ["snp", "scnp"]
     case .workloadEndpoint: ["wep", "weps"]
     default: []
     }
@@ -111,32 +136,54 @@ public struct Resource: Hashable, Sendable {
 
   public enum Spec: Hashable, Sendable {
     case bgpConfiguration(BGPConfigurationSpec)
+    case bgpFilter(BGPFilterSpec)
     case bgpPeer(BGPPeerSpec)
+    case blockAffinity(BlockAffinitySpec)
+    case calicoNodeStatus(CalicoNodeStatusSpec)
     case clusterInformation(ClusterInformationSpec)
     case felixConfiguration(FelixConfigurationSpec)
     case globalNetworkPolicy(PolicySpec)
     case globalNetworkSet(NetworkSetSpec)
+    case hostEndpoint(HostEndpointSpec)
+    case ipamConfiguration(IPAMConfigurationSpec)
     case ipPool(IPPoolSpec)
+    case ipReservation(IPReservationSpec)
+    case kubeControllersConfiguration(KubeControllersConfigurationSpec)
+    case liveMigration(LiveMigrationSpec)
     case networkPolicy(PolicySpec)
     case networkSet(NetworkSetSpec)
     case node(NodeSpec)
     case profile(ProfileSpec)
+    case stagedGlobalNetworkPolicy(StagedPolicySpec)
+    case stagedKubernetesNetworkPolicy(StagedKubernetesPolicySpec)
+    case stagedNetworkPolicy(StagedPolicySpec)
     case tier(TierSpec)
     case workloadEndpoint(WorkloadEndpointSpec)
 
     public var kind: Kind {
       switch self {
       case .bgpConfiguration: .bgpConfiguration
+      case .bgpFilter: .bgpFilter
       case .bgpPeer: .bgpPeer
+      case .blockAffinity: .blockAffinity
+      case .calicoNodeStatus: .calicoNodeStatus
       case .clusterInformation: .clusterInformation
       case .felixConfiguration: .felixConfiguration
       case .globalNetworkPolicy: .globalNetworkPolicy
       case .globalNetworkSet: .globalNetworkSet
+      case .hostEndpoint: .hostEndpoint
+      case .ipamConfiguration: .ipamConfiguration
       case .ipPool: .ipPool
+      case .ipReservation: .ipReservation
+      case .kubeControllersConfiguration: .kubeControllersConfiguration
+      case .liveMigration: .liveMigration
       case .networkPolicy: .networkPolicy
       case .networkSet: .networkSet
       case .node: .node
       case .profile: .profile
+      case .stagedGlobalNetworkPolicy: .stagedGlobalNetworkPolicy
+      case .stagedKubernetesNetworkPolicy: .stagedKubernetesNetworkPolicy
+      case .stagedNetworkPolicy: .stagedNetworkPolicy
       case .tier: .tier
       case .workloadEndpoint: .workloadEndpoint
       }

@@ -1,4 +1,4 @@
-/// Policies, profiles, tiers and sets from their documents (calico-facts of the API: kinds of policy and the checks of their rules).
+/// Rules of policies and profiles, with the checks that look at more than one field.
 import Addresses
 import JSON
 import Names
@@ -6,84 +6,6 @@ import Resources
 import Selectors
 
 extension FieldReader {
-  func policySpec(isGlobal: Bool) -> PolicySpec {
-    var spec = PolicySpec()
-    if let tier = string("tier"), !tier.isEmpty {
-      spec.tier = tier
-      if let fault = NameRules.dnsLabelFault(tier) { findings.refusal(path("tier"), .string(tier), "is not the name of a tier: \(fault)") }
-    }
-    spec.order = double("order")
-    spec.selector = selector("selector", mayBeGlobal: false) ?? ""
-    spec.serviceAccountSelector = selector("serviceAccountSelector", mayBeGlobal: false)
-    for (value, path) in array("types", countMax: 2) {
-      guard let type = choice(value, path, Direction.self) else { continue }
-      if spec.types.contains(type) { findings.refusal(path, value, "appears twice") } else { spec.types.append(type) }
-    }
-    spec.ingress = rules("ingress", isGlobal: isGlobal)
-    spec.egress = rules("egress", isGlobal: isGlobal)
-    if isGlobal {
-      spec.namespaceSelector = selector("namespaceSelector", mayBeGlobal: false)
-      spec.doNotTrack = bool("doNotTrack") ?? false
-      spec.preDNAT = bool("preDNAT") ?? false
-      spec.applyOnForward = bool("applyOnForward") ?? false
-      if spec.doNotTrack, spec.preDNAT { findings.refusal(path("preDNAT"), true, "excludes doNotTrack", fix: "remove one of them") }
-      if spec.preDNAT, !spec.egress.isEmpty { findings.refusal(path("egress"), nil, "must be empty in a policy with preDNAT") }
-      if spec.preDNAT, spec.types.contains(.egress) {
-        findings.refusal(path("types"), nil, "must not hold Egress in a policy with preDNAT")
-      }
-      if spec.preDNAT || spec.doNotTrack, !spec.applyOnForward {
-        findings.refusal(
-          path, nil, "needs applyOnForward with \(spec.preDNAT ? "preDNAT" : "doNotTrack")", fix: "add applyOnForward: true")
-      }
-    }
-    for (name, rules, direction) in [("ingress", spec.ingress, Direction.ingress), ("egress", spec.egress, .egress)] {
-      guard !rules.isEmpty, spec.effectiveTypes.contains(direction), rules.allSatisfy({ $0.action == .log }) else { continue }
-      findings.warning(
-        path(name), nil, "only logs: what no other policy of the tier decides is denied at the end of the tier",
-        fix: "add a rule with action: Pass, if the policy is only to watch")
-    }
-    // The default is written out, because other readers of the datastore take an absent `types` for both directions.
-    if findings.isStrict, spec.types.isEmpty { spec.types = spec.effectiveTypes.sorted() }
-    finish(hints: ["performanceHints"])
-    return spec
-  }
-
-  func profileSpec() -> ProfileSpec {
-    let labels = stringMap("labelsToApply")
-    for (key, value) in labels {
-      let labelPath = path("labelsToApply").member(key)
-      if let fault = NameRules.labelKeyFault(key) { findings.refusal(labelPath, nil, "is not a label: \(fault)", atName: true) }
-      // Values are copied from namespaces' own labels and annotations; only their form is checked.
-      if let fault = NameRules.labelValueFault(value) { findings.refusal(labelPath, .string(value), "is not a label's value: \(fault)") }
-    }
-    let spec = ProfileSpec(
-      ingress: rules("ingress", isGlobal: true), egress: rules("egress", isGlobal: true), labelsToApply: labels)
-    finish()
-    return spec
-  }
-
-  func tierSpec() -> TierSpec {
-    let order = double("order")
-    var action = TierSpec.DefaultAction.deny
-    if let value = value("defaultAction"), let text = string(value, path("defaultAction")) {
-      if let known = TierSpec.DefaultAction(rawValue: text) {
-        action = known
-      } else {
-        findings.error(path("defaultAction"), value, "is neither Deny nor Pass")
-      }
-    }
-    finish()
-    return TierSpec(order: order, defaultAction: action)
-  }
-
-  func networkSetSpec() -> NetworkSetSpec {
-    let spec = NetworkSetSpec(nets: array("nets").compactMap { prefix($0.value, $0.path, masked: false) })
-    finish()
-    return spec
-  }
-
-  // MARK: Rules
-
   func rules(_ direction: String, isGlobal: Bool) -> [Rule] {
     array(direction, countMax: 1024).map { value, path in
       let errorsBefore = findings.errors.count
@@ -279,5 +201,69 @@ extension FieldReader {
         }
       }
     }
+  }
+}
+
+extension ResourceCodec {
+  static func word(_ ipProtocol: NetworkProtocol) -> JSONValue {
+    let text = ipProtocol.description
+    return Int64(text).map(JSONValue.integer) ?? .string(text)
+  }
+
+  static func rules(_ rules: [Rule]) -> JSONValue? { rules.isEmpty ? nil : .array(rules.map { .object(rule($0)) }) }
+
+  private static func rule(_ rule: Rule) -> JSONObject {
+    var fields = JSONObject()
+    fields["action"] = .string(rule.action.rawValue)
+    fields["ipVersion"] = number(rule.ipVersion?.rawValue)
+    fields["protocol"] = rule.ipProtocol.map(word)
+    fields["notProtocol"] = rule.notProtocol.map(word)
+    fields["icmp"] = rule.icmp.map(icmp)
+    fields["notICMP"] = rule.notICMP.map(icmp)
+    let (source, destination) = (entity(rule.source), entity(rule.destination))
+    if !source.isEmpty { fields["source"] = .object(source) }
+    if !destination.isEmpty { fields["destination"] = .object(destination) }
+    if let annotations = map(rule.annotations) { fields["metadata"] = ["annotations": annotations] }
+    fields[faultMark] = rule.fault.map(JSONValue.string)
+    return fields
+  }
+
+  private static func icmp(_ match: ICMPMatch) -> JSONValue {
+    var fields = JSONObject()
+    fields["type"] = number(match.type)
+    fields["code"] = number(match.code)
+    return .object(fields)
+  }
+
+  private static func entity(_ entity: EntityRule) -> JSONObject {
+    func ports(_ ports: [PortMatch]) -> JSONValue? {
+      if ports.isEmpty { return nil }
+      return .array(
+        ports.map { port in
+          if case .range(let range) = port, range.count == 1 { return .integer(Int64(range.lowerBound)) }
+          return .string(port.description)
+        })
+    }
+    var fields = JSONObject()
+    fields["nets"] = list(entity.nets)
+    fields["notNets"] = list(entity.notNets)
+    fields["selector"] = entity.selector.map(JSONValue.string)
+    fields["notSelector"] = entity.notSelector.map(JSONValue.string)
+    fields["namespaceSelector"] = entity.namespaceSelector.map(JSONValue.string)
+    fields["ports"] = ports(entity.ports)
+    fields["notPorts"] = ports(entity.notPorts)
+    if let accounts = entity.serviceAccounts {
+      var inner = JSONObject()
+      inner["names"] = list(accounts.names)
+      inner["selector"] = accounts.selector.map(JSONValue.string)
+      fields["serviceAccounts"] = .object(inner)
+    }
+    if let services = entity.services {
+      var inner = JSONObject()
+      inner["name"] = .string(services.name)
+      inner["namespace"] = services.namespace.map(JSONValue.string)
+      fields["services"] = .object(inner)
+    }
+    return fields
   }
 }
