@@ -242,6 +242,59 @@ struct StrictTests {
     #expect(errors.count == 1 && errors[0].contains(part), "\(errors)")
   }
 
+  @Test(
+    "Networking documents that Calico refuses are refused",
+    arguments: [
+      ("IPReservation", "default", "{reservedCIDRs: [10.0.0.1/8]}", "write 10.0.0.0/8"),
+      ("IPAMConfiguration", "default", "{strictAffinity: false, autoAllocateBlocks: false}", "no node a block"),
+      ("IPAMConfiguration", "default", "{maxBlocksPerHost: 3}", "strictAffinity: true"),
+      ("IPAMConfiguration", "default", "{ipCooldownSeconds: 1201}", "0 to 1200"),
+      ("IPAMConfiguration", "default", "{kubeVirtVMAddressPersistence: enabled}", "did you mean Enabled?"),
+      ("BlockAffinity", "a", "{node: n, cidr: 10.0.0.0/26}", "spec.state: is missing"),
+      ("BlockAffinity", "a", "{node: n, cidr: 10.0.0.0/26, state: confirmd}", "did you mean confirmed?"),
+      ("CalicoNodeStatus", "a", "{node: n, classes: [], updatePeriodSeconds: 10}", "[Agent, BGP, Routes]"),
+      ("CalicoNodeStatus", "a", "{node: n, classes: [BGP, BGP], updatePeriodSeconds: 10}", "BGP twice"),
+      ("CalicoNodeStatus", "a", "{node: n, classes: [BGP], updatePeriodSeconds: 86401}", "0 to 86400"),
+      ("CalicoNodeStatus", "a", "{classes: [BGP], updatePeriodSeconds: 1}", "spec.node: is missing"),
+      ("KubeControllersConfiguration", "default", "{etcdV3CompactionPeriod: '10'}", "add the unit: 10s"),
+      ("KubeControllersConfiguration", "default", "{etcdV3CompactionPeriod: -10m}", "is negative"),
+      ("KubeControllersConfiguration", "default", "{controllers: {loadbalancer: {}}}", "did you mean loadBalancer?"),
+      ("KubeControllersConfiguration", "default", "{controllers: {node: {hostEndpoint: {templates: [{generateName: a}]}}}}", "no interface"),
+      (
+        "KubeControllersConfiguration", "default", "{controllers: {node: {hostEndpoint: {templates: [{interfacePattern: '('}]}}}}",
+        "regular expression"
+      ),
+      (
+        "KubeControllersConfiguration", "default",
+        "{controllers: {node: {hostEndpoint: {templates: [{generateName: a, interfacePattern: x}, {generateName: a, interfacePattern: y}]}}}}",
+        "another template's"
+      ),
+      ("BGPFilter", "a", "{exportV4: [{}]}", "action: is missing"), ("BGPFilter", "a", "{exportV4: [{action: Deny}]}", "none of Accept, Reject"),
+      ("BGPFilter", "a", "{exportV4: [{action: Accept, cidr: 10.0.0.0/8}]}", "without matchOperator"),
+      ("BGPFilter", "a", "{exportV4: [{action: Accept, matchOperator: In}]}", "without cidr"),
+      ("BGPFilter", "a", "{exportV4: [{action: Accept, cidr: 'fd00::/8', matchOperator: In}]}", "ends in V6"),
+      ("BGPFilter", "a", "{importV6: [{action: Accept, prefixLength: {min: 3}}]}", "stands without cidr"),
+      ("BGPFilter", "a", "{importV4: [{action: Accept, cidr: 10.0.0.0/8, matchOperator: In, prefixLength: {min: 33}}]}", "0 to 32"),
+      (
+        "BGPFilter", "a", "{importV4: [{action: Accept, cidr: 10.0.0.0/8, matchOperator: In, prefixLength: {min: 30, max: 20}}]}",
+        "min 30 is above"
+      ),
+      ("BGPFilter", "a", "{importV4: [{action: Accept, communities: {values: ['1:2', '1:3']}}]}", "exactly 1"),
+      ("BGPFilter", "a", "{importV4: [{action: Accept, communities: {values: ['65536:2']}}]}", "0 to 65535"),
+      ("BGPFilter", "a", "{importV4: [{action: Accept, priority: 2147483647}]}", "1 to 2147483646"),
+      ("BGPFilter", "a", "{importV4: [{action: Accept, interface: 'a b'}]}", "' ' is not allowed"),
+      ("BGPFilter", "a", "{importV4: [{action: Reject, operations: [{setPriority: {value: 1}}]}]}", "rule that rejects"),
+      ("BGPFilter", "a", "{importV4: [{action: Accept, operations: [{}]}]}", "names no operation"),
+      (
+        "BGPFilter", "a", "{importV4: [{action: Accept, operations: [{setPriority: {value: 1}, addCommunity: {value: '1:2'}}]}]}",
+        "addCommunity and setPriority"
+      ),
+    ])
+  func badNetworking(kind: String, name: String, spec: String, part: String) throws {
+    let errors = try errors("{apiVersion: projectcalico.org/v3, kind: \(kind), metadata: {name: \(name)}, spec: \(spec)}")
+    #expect(errors.count == 1 && errors[0].contains(part), "\(errors)")
+  }
+
   @Test("Items of a list keep their own paths")
   func lists() throws {
     #expect(
@@ -335,6 +388,12 @@ struct EncodingTests {
     "{kind: FelixConfiguration, metadata: {name: default}, spec: {interfacePrefix: 'cali,tap', defaultEndpointToHostAction: Return, ipv6Support: false, logSeverityScreen: Debug, routeRefreshInterval: 60s, openstackRegion: r1, reportingInterval: 10s, reportingTTL: 30s, endpointReportingEnabled: false, endpointReportingDelay: 2s, healthEnabled: false, healthHost: '::1', healthPort: 9000, prometheusMetricsEnabled: true, prometheusMetricsHost: 10.0.0.1, prometheusMetricsPort: 9001}}",
     "{kind: ClusterInformation, metadata: {name: default}, spec: {clusterGUID: g, clusterType: t, calicoVersion: v, datastoreReady: true}}",
     "{kind: WorkloadEndpoint, metadata: {name: n-k8s-web--1-eth0, namespace: d, labels: {a: b}}, spec: {orchestrator: k8s, node: n, pod: web-1, endpoint: eth0, containerID: c, serviceAccountName: s, ipNetworks: [10.0.0.1/32, 'fd00::1/128'], ipv4Gateway: 169.254.1.1, ipv6Gateway: 'fe80::1', profiles: [kns.d], interfaceName: cali0123456789a, mac: 'ee:ee:ee:ee:ee:ee', ports: [{name: http, protocol: TCP, port: 80}], allowSpoofedSourcePrefixes: [10.9.0.0/16]}}",
+    "{kind: IPReservation, metadata: {name: a}, spec: {reservedCIDRs: [10.0.0.0/30, 'fd00::1']}}",
+    "{kind: IPAMConfiguration, metadata: {name: default}, spec: {strictAffinity: true, autoAllocateBlocks: false, maxBlocksPerHost: 4, kubeVirtVMAddressPersistence: Enabled, ipCooldownSeconds: 30}}",
+    "{kind: BlockAffinity, metadata: {name: n-10-0-0-0-26}, spec: {state: confirmed, node: n, type: host, cidr: 10.0.0.0/26, deleted: false}}",
+    "{kind: CalicoNodeStatus, metadata: {name: a}, spec: {node: n, classes: [Agent, BGP, Routes], updatePeriodSeconds: 10}, status: {lastUpdated: '2026-01-01T00:00:00Z', agent: {birdV4: {state: Ready, version: v, routerID: 10.0.0.1, lastBootTime: b, lastReconfigurationTime: r}, birdV6: {state: NotReady}}, bgp: {numberEstablishedV4: 1, numberNotEstablishedV4: 0, numberEstablishedV6: 0, numberNotEstablishedV6: 2, peersV4: [{peerIP: 10.0.0.2, type: NodeMesh, state: Established, since: s}], peersV6: [{peerIP: 'fd00::2', state: OpenConfirm}]}, routes: {routesV4: [{type: FIB, destination: 10.1.0.0/26, gateway: 10.0.0.2, interface: eth0, learnedFrom: {sourceType: BGPPeer, peerIP: 10.0.0.2}}], routesV6: [{type: RIB}]}}}",
+    "{kind: KubeControllersConfiguration, metadata: {name: default}, spec: {logSeverityScreen: Debug, healthChecks: Disabled, etcdV3CompactionPeriod: 1m30s, prometheusMetricsPort: 0, debugProfilePort: 9000, controllers: {node: {reconcilerPeriod: 5m, syncLabels: Enabled, leakGracePeriod: 15m, hostEndpoint: {autoCreate: Enabled, createDefaultHostEndpoint: Disabled, templates: [{generateName: t, interfaceCIDRs: [10.0.0.0/8], interfacePattern: 'eth0|eth1', labels: {a: b}, nodeSelector: has(a)}]}}, policy: {reconcilerPeriod: 1m}, workloadEndpoint: {}, serviceAccount: {reconcilerPeriod: 1h}, namespace: {}, loadBalancer: {assignIPs: RequestedServicesOnly}, policyMigration: {enabled: Disabled}}}, status: {runningConfig: {controllers: {node: {}}}, environmentVars: {A: b}}}",
+    "{kind: BGPFilter, metadata: {name: a}, spec: {exportV4: [{action: Reject, cidr: 10.0.0.0/8, matchOperator: NotIn, prefixLength: {min: 24, max: 28}, source: RemotePeers, interface: '*.calico', peerType: eBGP}, {action: Accept, communities: {values: ['65000:1:2']}, asPathPrefix: [65000, 65001], priority: 512, operations: [{addCommunity: {value: '65000:100'}}, {prependASPath: {prefix: [65000, 65000]}}, {setPriority: {value: 2147483646}}]}], importV4: [{action: Reject}], exportV6: [{action: Accept, cidr: 'fd00::/8', matchOperator: Equal}], importV6: [{action: Accept, peerType: iBGP}]}}",
   ]
 
   @Test("Every kind survives writing and reading, strictly and leniently", arguments: samples)

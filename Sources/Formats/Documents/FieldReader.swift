@@ -215,14 +215,16 @@ package final class FieldReader {
 
   /// An AS number: a number, or its text, plain or in two parts (RFC 5396).
   package func asNumber(_ name: String) -> UInt32? {
-    guard let value = value(name) else { return nil }
+    value(name).flatMap { asNumber($0, path(name)) }
+  }
+  func asNumber(_ value: JSONValue, _ path: JSONPath) -> UInt32? {
     if let number = value.integer.flatMap({ UInt32(exactly: $0) }) { return number }
     if let text = value.string {
       if let number = UInt32(text) { return number }
       let parts = text.split(separator: ".", omittingEmptySubsequences: false)
       if parts.count == 2, let high = UInt16(parts[0]), let low = UInt16(parts[1]) { return UInt32(high) << 16 | UInt32(low) }
     }
-    findings.error(path(name), value, "is not an AS number (0 to 4294967295)")
+    findings.error(path, value, "is not an AS number (0 to 4294967295)")
     return nil
   }
 

@@ -55,7 +55,7 @@ public enum ResourceCodec {
     guard let decoded = spec.spec(of: kind) else {
       throw findings.errors.first ?? DocumentError(path: "spec", rule: "is not that of kind \(kind.rawValue)")
     }
-    return (Resource(metadata, decoded), findings.errors)
+    return (Resource(metadata, decoded, status: reader.status(of: kind)), findings.errors)
   }
 
   private static func decodeAll(_ document: PositionedDocument, _ findings: Findings, _ defaultNamespace: String) -> Resource? {
@@ -92,9 +92,10 @@ public enum ResourceCodec {
     // An absent spec reads as an empty one: some kinds need nothing in it, the others say what is missing.
     let specReader = FieldReader(reader.reader("spec")?.object ?? JSONObject(), reader.path("spec"), findings)
     let spec = specReader.spec(of: kind)
+    let status = reader.status(of: kind)
     reader.finish(hints: ["status"])
     guard let spec else { return nil }
-    let resource = Resource(metadata, spec)
+    let resource = Resource(metadata, spec, status: status)
     if case .workloadEndpoint(let endpoint) = spec { reader.checkName(of: endpoint, metadata.name) }
     return resource
   }
@@ -198,8 +199,8 @@ extension FieldReader {
     case .bgpConfiguration: .bgpConfiguration(bgpConfigurationSpec())
     case .bgpFilter: .bgpFilter(bgpFilterSpec())
     case .bgpPeer: .bgpPeer(bgpPeerSpec())
-    case .blockAffinity: .blockAffinity(blockAffinitySpec())
-    case .calicoNodeStatus: .calicoNodeStatus(calicoNodeStatusSpec())
+    case .blockAffinity: blockAffinitySpec().map { .blockAffinity($0) }
+    case .calicoNodeStatus: calicoNodeStatusSpec().map { .calicoNodeStatus($0) }
     case .clusterInformation: .clusterInformation(clusterInformationSpec())
     case .felixConfiguration: .felixConfiguration(felixConfigurationSpec())
     case .globalNetworkPolicy: .globalNetworkPolicy(policySpec(isGlobal: true))

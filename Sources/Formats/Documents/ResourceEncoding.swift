@@ -10,7 +10,9 @@ extension ResourceCodec {
   /// The document of a resource. `old` is the document it replaces, if there is one.
   public static func encode(_ resource: Resource, onto old: JSONValue? = nil) -> JSONValue {
     let plain = plain(resource)
-    guard let old, let before = try? decodeLenient(kind: resource.kind, value: old) else { return strip(plain) }
+    guard let old, var before = try? decodeLenient(kind: resource.kind, value: old) else { return strip(plain) }
+    // Whoever writes what is wanted says nothing about what is reported.
+    if resource.status == nil { before.status = nil }
     return merge(plain, onto: old, readAs: Self.plain(before))
   }
 
@@ -108,6 +110,7 @@ extension ResourceCodec {
     fields["annotations"] = map(metadata.annotations)
     document["metadata"] = .object(fields)
     document["spec"] = .object(spec(resource.spec))
+    document["status"] = resource.status.map { .object(Self.fields($0)) }
     return .object(document)
   }
 

@@ -127,9 +127,12 @@ public struct Metadata: Hashable, Sendable {
 public struct Resource: Hashable, Sendable {
   public var metadata: Metadata
   public var spec: Spec
-  public init(_ metadata: Metadata, _ spec: Spec) {
+  /// Nil where nothing is reported, and for kinds whose status is kept as it stands. Writing nil keeps what is stored.
+  public var status: ResourceStatus?
+  public init(_ metadata: Metadata, _ spec: Spec, status: ResourceStatus? = nil) {
     self.metadata = metadata
     self.spec = spec
+    self.status = status
   }
   public var kind: Kind { spec.kind }
   public var key: ResourceKey { ResourceKey(kind, namespace: metadata.namespace, name: metadata.name) }

@@ -1,17 +1,22 @@
-/// Addresses that are not assigned.
+/// Addresses kept back from assignment.
 import JSON
 import Resources
 
 extension FieldReader {
   func ipReservationSpec() -> IPReservationSpec {
-    let spec = IPReservationSpec()
-    finish(unknownIsWarning: true)
+    let spec = IPReservationSpec(reservedCIDRs: array("reservedCIDRs").compactMap { prefix($0.value, $0.path) })
+    if spec.reservedCIDRs.isEmpty, value("reservedCIDRs")?.array?.isEmpty ?? true {
+      findings.warning(path("reservedCIDRs"), nil, "is empty: nothing is reserved")
+    }
+    finish()
     return spec
   }
 }
 
 extension ResourceCodec {
-  static func fields(_ spec: IPReservationSpec) -> JSONObject {
-    JSONObject()
+  static func fields(_ reservation: IPReservationSpec) -> JSONObject {
+    var fields = JSONObject()
+    fields["reservedCIDRs"] = list(reservation.reservedCIDRs)
+    return fields
   }
 }
