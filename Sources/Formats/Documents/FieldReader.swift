@@ -61,7 +61,7 @@ package final class FieldReader {
     for member in object.members where !asked.contains(member.name) && !hints.contains(member.name) {
       let memberPath = path(member.name)
       if inert.contains(member.name) {
-        if !member.value.isNull { findings.warning(memberPath, nil, "is kept, but has no effect yet") }
+        if !member.value.isNull { warnInert(member.name) }
         continue
       }
       let known = asked + inert + hints
@@ -75,6 +75,9 @@ package final class FieldReader {
       }
     }
   }
+
+  /// A field that is understood and stored, and nothing more.
+  package func warnInert(_ name: String) { findings.warning(path(name), nil, "is kept, but has no effect yet") }
 
   // MARK: Plain types
 
@@ -97,17 +100,19 @@ package final class FieldReader {
     return nil
   }
 
-  package func integer(_ name: String, in range: ClosedRange<Int64>) -> Int64? {
+  package func integer(_ name: String, in range: ClosedRange<Int64>, unit: String? = nil) -> Int64? {
     guard let value = value(name) else { return nil }
-    return integer(value, path(name), in: range)
+    return integer(value, path(name), in: range, unit: unit)
   }
-  package func integer(_ value: JSONValue, _ path: JSONPath, in range: ClosedRange<Int64>) -> Int64? {
+  package func integer(_ value: JSONValue, _ path: JSONPath, in range: ClosedRange<Int64>, unit: String? = nil) -> Int64? {
     var number = value.integer
     if number == nil, case .double(let double) = value, double == double.rounded(), abs(double) < 9e15 { number = Int64(double) }
     if let number, range.contains(number) { return number }
     let isNumber = value.double != nil
     findings.error(
-      path, value, isNumber ? "is not a whole number from \(range.lowerBound) to \(range.upperBound)" : "is not a number",
+      path, value,
+      isNumber
+        ? "is not a whole number from \(range.lowerBound) to \(range.upperBound)\(unit.map { " (\($0))" } ?? "")" : "is not a number",
       fix: value.string.flatMap(Int64.init).map { "write \($0) without quotes" })
     return nil
   }
@@ -189,11 +194,28 @@ package final class FieldReader {
     return "write an address and a length, such as 10.0.0.0/8 or fd00::/8"
   }
 
-  package func address(_ name: String) -> IPAddress? {
-    guard let value = value(name), let text = string(value, path(name)) else { return nil }
+  package func address(_ name: String, of family: IPFamily? = nil) -> IPAddress? {
+    guard let value = value(name), let address = address(value, path(name)) else { return nil }
+    if let family, address.family != family { findings.refusal(path(name), value, "is not an \(family) address") }
+    return address
+  }
+  package func address(_ value: JSONValue, _ path: JSONPath) -> IPAddress? {
+    guard let text = string(value, path) else { return nil }
     if let address = IPAddress(text) { return address }
-    findings.error(path(name), value, "is not an IP address")
+    findings.error(path, value, "is not an IP address")
     return nil
+  }
+  package func addresses(_ name: String) -> [IPAddress] { array(name).compactMap { address($0.value, $0.path) } }
+
+  /// Labels with Kubernetes' rules for keys and values.
+  package func labels(_ name: String) -> [String: String] {
+    let labels = stringMap(name)
+    for (key, value) in labels {
+      let labelPath = path(name).member(key)
+      if let fault = NameRules.labelKeyFault(key) { findings.refusal(labelPath, nil, "is not a label: \(fault)", atName: true) }
+      if let fault = NameRules.labelValueFault(value) { findings.refusal(labelPath, .string(value), "is not a label's value: \(fault)") }
+    }
+    return labels
   }
 
   /// The text of a selector. A bad one is a fault where it decides about a single rule; elsewhere it stays as text for whoever reads the

@@ -97,8 +97,20 @@ public enum ResourceCodec {
     guard let spec else { return nil }
     let resource = Resource(metadata, spec, status: status)
     if case .workloadEndpoint(let endpoint) = spec { reader.checkName(of: endpoint, metadata.name) }
+    if let reason = inertKinds[kind] { findings.warning(reader.path("kind"), .string(word), "is kept, but has no effect yet: \(reason)") }
     return resource
   }
+}
+
+extension ResourceCodec {
+  /// Kinds whose objects are typed, checked and stored, while nothing acts upon them.
+  static let inertKinds: [Kind: String] = [
+    .hostEndpoint: "policies apply to workloads only",
+    .liveMigration: "a workload's routes move when its endpoint does",
+    .stagedGlobalNetworkPolicy: "staged policies are not evaluated",
+    .stagedKubernetesNetworkPolicy: "staged policies are not evaluated",
+    .stagedNetworkPolicy: "staged policies are not evaluated",
+  ]
 }
 
 extension JSONPosition {
@@ -106,70 +118,6 @@ extension JSONPosition {
 }
 
 extension FieldReader {
-  func metadata() -> Metadata {
-    let metadata = Metadata(
-      name: string("name") ?? "", namespace: string("namespace").flatMap { $0.isEmpty ? nil : $0 }, uid: string("uid"),
-      resourceVersion: string("resourceVersion").flatMap { $0.isEmpty ? nil : $0 }, creationTimestamp: string("creationTimestamp"),
-      labels: stringMap("labels"), annotations: stringMap("annotations"))
-    finish(hints: [
-      "generation", "finalizers", "ownerReferences", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields", "selfLink",
-    ])
-    return metadata
-  }
-
-  func check(_ metadata: inout Metadata, of kind: Kind, _ defaultNamespace: String) {
-    if metadata.name.isEmpty {
-      if value("name")?.string != nil || value("name") == nil {
-        findings.error(path("name"), nil, "is missing", fix: "give the object a name")
-      }
-    } else if let fault = Self.nameFault(metadata.name, of: kind) {
-      findings.error(path("name"), .string(metadata.name), "is not a name for kind \(kind.rawValue): \(fault)")
-    }
-    if kind.isNamespaced {
-      let namespace = metadata.namespace ?? defaultNamespace
-      if let fault = NameRules.dnsLabelFault(namespace) {
-        findings.error(path("namespace"), .string(namespace), "is not a namespace: \(fault)")
-      }
-      metadata.namespace = namespace
-    } else if let namespace = metadata.namespace {
-      findings.error(path("namespace"), .string(namespace), "does not belong here: \(kind.rawValue) has no namespace", fix: "remove it")
-      metadata.namespace = nil
-    }
-    for (key, value) in metadata.labels {
-      let labelPath = path("labels").member(key)
-      if let fault = NameRules.labelKeyFault(key) { findings.error(labelPath, nil, "is not a label: \(fault)", atName: true) }
-      if let fault = NameRules.labelValueFault(value) { findings.error(labelPath, .string(value), "is not a label's value: \(fault)") }
-    }
-    if kind == .networkSet || kind == .globalNetworkSet, metadata.labels["projectcalico.org/namespace"] != nil {
-      findings.error(path("labels").member("projectcalico.org/namespace"), nil, "is set by the system", fix: "remove it", atName: true)
-    }
-    var size = 0
-    for (key, value) in metadata.annotations {
-      size += key.utf8.count + value.utf8.count
-      if let fault = NameRules.labelKeyFault(key.lowercased()) {
-        findings.error(path("annotations").member(key), nil, "is not an annotation's key: \(fault)", atName: true)
-      }
-    }
-    if size > 256 << 10 { findings.error(path("annotations"), nil, "take \(size) octets; at most \(256 << 10) are allowed") }
-  }
-
-  static func nameFault(_ name: String, of kind: Kind) -> String? {
-    switch kind {
-    case .tier: return NameRules.dnsLabelFault(name)
-    case .networkPolicy, .globalNetworkPolicy:
-      if kind == .networkPolicy {
-        for prefix in ["knp.default.", "ossg.default."] where name.hasPrefix(prefix) {
-          return NameRules.dnsSubdomainFault(name.dropFirst(prefix.count))
-        }
-      }
-      if let fault = NameRules.dnsSubdomainFault(name) { return fault }
-      let parts = name.split(separator: ".", omittingEmptySubsequences: false)
-      if parts.count > 2 { return "it has \(parts.count) parts joined by dots; at most two are allowed" }
-      return parts.lazy.compactMap { NameRules.dnsLabelFault($0) }.first
-    default: return NameRules.dnsSubdomainFault(name)
-    }
-  }
-
   /// The name of a workload endpoint follows from its fields.
   func checkName(of endpoint: WorkloadEndpointSpec, _ name: String) {
     let workload =

@@ -88,6 +88,7 @@ struct RuleFolding {
   }
 
   private func check(_ rule: Rule) throws(RuleFault) {
+    if rule.http != nil { throw RuleFault("http: packets are not matched by HTTP request") }
     for (side, name) in [(rule.source, "source"), (rule.destination, "destination")] {
       if side.services != nil { throw RuleFault("\(name).services: matching by service is not supported") }
       let ports = side.ports + side.notPorts

@@ -40,6 +40,7 @@ extension PolicyOracle {
 
   private func fault(of rule: Rule) -> String? {
     if let fault = rule.fault { return fault }
+    if rule.http != nil { return "packets carry no HTTP request to match" }
     for side in [rule.source, rule.destination] {
       if side.services != nil { return "matching by service is not supported" }
       for port in side.ports + side.notPorts {

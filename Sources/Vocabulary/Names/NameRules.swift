@@ -91,6 +91,14 @@ public enum NameRules {
     }
     return nil
   }
+
+  /// Kubernetes' stricter name of a port (RFC 6335, section 5.1): 1 to 15 of a-z, 0-9 and single '-', with a letter among them.
+  public static func kubernetesPortNameFault(_ text: String) -> String? {
+    if text.utf8.count > 15 { return "it has \(text.utf8.count) characters; at most 15 are allowed" }
+    if let fault = dnsLabelFault(text) { return fault }
+    if text.contains("--") { return "two '-' must not follow each other" }
+    return text.utf8.contains { $0 >= UInt8(ascii: "a") } ? nil : "it has no letter"
+  }
 }
 
 /// One part of a datastore key: '%' and '/' are escaped so that the part never splits.

@@ -101,6 +101,20 @@ public struct ServiceMatch: Hashable, Sendable {
   }
 }
 
+/// HTTP requests of a rule. Packets cannot be matched by them, so a rule with one is kept, and denies where it is enforced.
+public struct HTTPMatch: Hashable, Sendable {
+  public enum Path: Hashable, Sendable {
+    case exact(String)
+    case prefix(String)
+  }
+  public var methods: [String] = []
+  public var paths: [Path] = []
+  public init(methods: [String] = [], paths: [Path] = []) {
+    self.methods = methods
+    self.paths = paths
+  }
+}
+
 public struct Rule: Hashable, Sendable {
   public var action: RuleAction
   public var ipVersion: IPFamily?
@@ -111,6 +125,7 @@ public struct Rule: Hashable, Sendable {
   public var notICMP: ICMPMatch?
   public var source: EntityRule = EntityRule()
   public var destination: EntityRule = EntityRule()
+  public var http: HTTPMatch?
   /// `metadata.annotations`; rendered into the kernel's rule comments.
   public var annotations: [String: String] = [:]
   /// Why this rule cannot be enforced as written (unreadable field, unsupported match). Such a rule acts as Deny of everything, at its own place.
@@ -128,6 +143,10 @@ public struct Rule: Hashable, Sendable {
 
 /// NetworkPolicy and GlobalNetworkPolicy; the last four fields exist only in the latter.
 public struct PolicySpec: Hashable, Sendable {
+  public enum PerformanceHint: String, Hashable, Sendable, CaseIterable {
+    /// Every node works the policy out before it has an endpoint for it.
+    case assumeNeededOnEveryNode = "AssumeNeededOnEveryNode"
+  }
   public var tier: String = "default"
   /// Nil sorts last.
   public var order: Double?
@@ -138,6 +157,7 @@ public struct PolicySpec: Hashable, Sendable {
   public var types: [Direction] = []
   public var ingress: [Rule] = []
   public var egress: [Rule] = []
+  public var performanceHints: [PerformanceHint] = []
   public var namespaceSelector: String?
   public var doNotTrack = false
   public var preDNAT = false
@@ -153,7 +173,7 @@ public struct PolicySpec: Hashable, Sendable {
 }
 
 public struct TierSpec: Hashable, Sendable {
-  public enum DefaultAction: String, Hashable, Sendable {
+  public enum DefaultAction: String, Hashable, Sendable, CaseIterable {
     case deny = "Deny"
     case pass = "Pass"
   }

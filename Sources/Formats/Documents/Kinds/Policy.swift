@@ -4,7 +4,8 @@ import Names
 import Resources
 
 extension FieldReader {
-  func policySpec(isGlobal: Bool) -> PolicySpec {
+  /// `isDeletion`: a staged policy that deletes one, and says nothing else.
+  func policySpec(isGlobal: Bool, isDeletion: Bool = false) -> PolicySpec {
     var spec = PolicySpec()
     if let tier = string("tier"), !tier.isEmpty {
       spec.tier = tier
@@ -41,8 +42,13 @@ extension FieldReader {
         fix: "add a rule with action: Pass, if the policy is only to watch")
     }
     // The default is written out, because other readers of the datastore take an absent `types` for both directions.
-    if findings.isStrict, spec.types.isEmpty { spec.types = spec.effectiveTypes.sorted() }
-    finish(hints: ["performanceHints"])
+    if findings.isStrict, spec.types.isEmpty, !isDeletion { spec.types = spec.effectiveTypes.sorted() }
+    for (value, path) in array("performanceHints") {
+      guard let hint = choice(value, path, PolicySpec.PerformanceHint.self) else { continue }
+      if spec.performanceHints.contains(hint) { findings.refusal(path, value, "appears twice") } else { spec.performanceHints.append(hint) }
+    }
+    if !spec.performanceHints.isEmpty { warnInert("performanceHints") }
+    finish()
     return spec
   }
 }
@@ -58,6 +64,7 @@ extension ResourceCodec {
     fields["types"] = list(policy.types.map(\.rawValue))
     fields["ingress"] = rules(policy.ingress)
     fields["egress"] = rules(policy.egress)
+    fields["performanceHints"] = list(policy.performanceHints.map(\.rawValue))
     fields["doNotTrack"] = flag(policy.doNotTrack)
     fields["preDNAT"] = flag(policy.preDNAT)
     fields["applyOnForward"] = flag(policy.applyOnForward)

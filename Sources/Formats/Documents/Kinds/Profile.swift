@@ -1,17 +1,10 @@
 /// Profiles: rules and labels that endpoints inherit.
 import JSON
-import Names
 import Resources
 
 extension FieldReader {
   func profileSpec() -> ProfileSpec {
-    let labels = stringMap("labelsToApply")
-    for (key, value) in labels {
-      let labelPath = path("labelsToApply").member(key)
-      if let fault = NameRules.labelKeyFault(key) { findings.refusal(labelPath, nil, "is not a label: \(fault)", atName: true) }
-      // Values are copied from namespaces' own labels and annotations; only their form is checked.
-      if let fault = NameRules.labelValueFault(value) { findings.refusal(labelPath, .string(value), "is not a label's value: \(fault)") }
-    }
+    let labels = labels("labelsToApply")
     let spec = ProfileSpec(
       ingress: rules("ingress", isGlobal: true), egress: rules("egress", isGlobal: true), labelsToApply: labels)
     finish()

@@ -50,11 +50,9 @@ extension FieldReader {
       rule.annotations = metadata.stringMap("annotations")
       metadata.finish()
     }
-    if let http = value("http") {
-      findings.error(path("http"), http, "is not supported: packets are not matched by HTTP request", fix: "remove it, or match by port")
-    }
+    rule.http = reader("http").map { $0.httpMatch() }
     finish(unknownIsFault: true)
-    check(rule)
+    check(rule, isIngress: isIngress)
     return rule
   }
 
@@ -76,6 +74,34 @@ extension FieldReader {
     if match.code != nil, match.type == nil { findings.error(path(name), nil, "has a code without a type", fix: "add the type") }
     reader.finish(unknownIsFault: true)
     return match
+  }
+
+  private func httpMatch() -> HTTPMatch {
+    var match = HTTPMatch()
+    for (value, path) in array("methods", countMax: 20) {
+      guard let method = string(value, path) else { continue }
+      if match.methods.contains(method) { findings.refusal(path, value, "appears twice", fix: "remove it") }
+      if method.isEmpty { findings.refusal(path, value, "is no method", fix: "write one, such as GET") }
+      match.methods.append(method)
+    }
+    for (value, path) in array("paths", countMax: 20) {
+      guard let reader = reader(value, path) else { continue }
+      let (exact, prefix) = (reader.string("exact"), reader.string("prefix"))
+      for (name, text) in [("exact", exact), ("prefix", prefix)] {
+        guard let text, let fault = Self.httpPathFault(text) else { continue }
+        findings.refusal(reader.path(name), .string(text), "is not a path: \(fault)")
+      }
+      if reader.value("exact") == nil, reader.value("prefix") == nil { findings.error(path, nil, "is empty", fix: "add exact or prefix") }
+      if exact != nil, prefix != nil { findings.error(path, nil, "has both exact and prefix", fix: "use two paths") }
+      reader.finish(unknownIsFault: true)
+      if let path = exact.map({ HTTPMatch.Path.exact($0) }) ?? prefix.map({ .prefix($0) }) { match.paths.append(path) }
+    }
+    finish(unknownIsFault: true)
+    return match
+  }
+  private static func httpPathFault(_ text: String) -> String? {
+    if text.first != "/" { return "it must begin with '/'" }
+    return text.first { "?# \t".contains($0) }.map { "'\($0)' is not allowed" }
   }
 
   private func ports(_ name: String) -> [PortMatch] {
@@ -130,7 +156,8 @@ extension FieldReader {
     entity.ports = ports("ports")
     entity.notPorts = ports("notPorts")
     if let accounts = reader("serviceAccounts") {
-      entity.serviceAccounts = ServiceAccountMatch(names: accounts.strings("names"), selector: accounts.selector("selector", isFault: true))
+      entity.serviceAccounts = ServiceAccountMatch(
+        names: accounts.strings("names"), selector: accounts.selector("selector", mayBeGlobal: false, isFault: true))
       accounts.finish(unknownIsFault: true)
     }
     if let services = reader("services") {
@@ -160,7 +187,7 @@ extension FieldReader {
   }
 
   /// The checks that look at more than one field of a rule.
-  private func check(_ rule: Rule) {
+  private func check(_ rule: Rule, isIngress: Bool) {
     for (side, entity) in [("source", rule.source), ("destination", rule.destination)] {
       for (name, ports) in [("ports", entity.ports), ("notPorts", entity.notPorts)] where !ports.isEmpty {
         let portsPath = path(side).member(name)
@@ -186,6 +213,22 @@ extension FieldReader {
     for (name, ipProtocol) in [("protocol", rule.ipProtocol), ("notProtocol", rule.notProtocol)] {
       if ipProtocol == .icmp, rule.ipVersion == .v6 { findings.refusal(path(name), "ICMP", "needs ipVersion 4", fix: "write ICMPv6") }
       if ipProtocol == .icmpv6, rule.ipVersion == .v4 { findings.refusal(path(name), "ICMPv6", "needs ipVersion 6", fix: "write ICMP") }
+    }
+    if rule.http != nil {
+      if !isIngress { findings.refusal(path("http"), nil, "stands in an egress rule; only ingress rules match requests", fix: "remove it") }
+      if rule.action != .allow {
+        findings.refusal(path("http"), nil, "needs action Allow", fix: "remove it, or allow the requests that may pass")
+      }
+      if let ipProtocol = rule.ipProtocol, ipProtocol != .tcp {
+        findings.refusal(path("http"), nil, "needs protocol TCP, or none", fix: "write protocol: TCP")
+      }
+      findings.warning(
+        path("http"), nil, "cannot be enforced: packets are not matched by HTTP request, and the rule denies",
+        fix: "remove it, or match by port")
+    }
+    for (side, entity) in [("source", rule.source), ("destination", rule.destination)] where entity.services != nil {
+      findings.warning(
+        path(side).member("services"), nil, "cannot be enforced yet: the rule denies", fix: "use a selector, or networks")
     }
     var family = rule.ipVersion
     for (side, entity) in [("source", rule.source), ("destination", rule.destination)] {
@@ -221,6 +264,7 @@ extension ResourceCodec {
     fields["icmp"] = rule.icmp.map(icmp)
     fields["notICMP"] = rule.notICMP.map(icmp)
     let (source, destination) = (entity(rule.source), entity(rule.destination))
+    fields["http"] = rule.http.map(http)
     if !source.isEmpty { fields["source"] = .object(source) }
     if !destination.isEmpty { fields["destination"] = .object(destination) }
     if let annotations = map(rule.annotations) { fields["metadata"] = ["annotations": annotations] }
@@ -235,15 +279,28 @@ extension ResourceCodec {
     return .object(fields)
   }
 
-  private static func entity(_ entity: EntityRule) -> JSONObject {
-    func ports(_ ports: [PortMatch]) -> JSONValue? {
-      if ports.isEmpty { return nil }
-      return .array(
-        ports.map { port in
-          if case .range(let range) = port, range.count == 1 { return .integer(Int64(range.lowerBound)) }
-          return .string(port.description)
+  private static func http(_ match: HTTPMatch) -> JSONValue {
+    var fields = JSONObject()
+    fields["methods"] = list(match.methods)
+    if !match.paths.isEmpty {
+      fields["paths"] = .array(
+        match.paths.map { path in
+          switch path {
+          case .exact(let text): ["exact": .string(text)]
+          case .prefix(let text): ["prefix": .string(text)]
+          }
         })
     }
+    return .object(fields)
+  }
+
+  static func port(_ port: PortMatch) -> JSONValue {
+    if case .range(let range) = port, range.count == 1 { return .integer(Int64(range.lowerBound)) }
+    return .string(port.description)
+  }
+
+  private static func entity(_ entity: EntityRule) -> JSONObject {
+    func ports(_ ports: [PortMatch]) -> JSONValue? { ports.isEmpty ? nil : .array(ports.map(port)) }
     var fields = JSONObject()
     fields["nets"] = list(entity.nets)
     fields["notNets"] = list(entity.notNets)

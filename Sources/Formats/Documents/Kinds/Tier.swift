@@ -5,14 +5,7 @@ import Resources
 extension FieldReader {
   func tierSpec() -> TierSpec {
     let order = double("order")
-    var action = TierSpec.DefaultAction.deny
-    if let value = value("defaultAction"), let text = string(value, path("defaultAction")) {
-      if let known = TierSpec.DefaultAction(rawValue: text) {
-        action = known
-      } else {
-        findings.error(path("defaultAction"), value, "is neither Deny nor Pass")
-      }
-    }
+    let action = choice("defaultAction", TierSpec.DefaultAction.self) ?? .deny
     finish()
     return TierSpec(order: order, defaultAction: action)
   }
