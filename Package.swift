@@ -152,7 +152,10 @@ let package = Package(
       "JSON", "Documents", "Selectors", "Resources", "Names", "Addresses", "Octets", "AddressPlans", "AddressAssignment", "Datastore",
       "BGPMessages", "BGPSessions", "BGPRoutes", "NetlinkMessages", "Rulesets", "CNIMessages", "EtcdMessages", "LabProgram",
     ]),
-    .executableTarget(name: "datastore-probe", dependencies: ["Datastore", "DatastoreSQLite", "Sockets"], path: "Testing/datastore-probe"),
+    .executableTarget(
+      name: "datastore-probe",
+      dependencies: ["Datastore", "Datastores", "DatastoreSQLite", "Sockets", .product(name: "GRDB", package: "GRDB.swift")],
+      path: "Testing/datastore-probe"),
 
     // Ours beside its peers; in this package so that it is built with what it measures (design/benchmarks.md).
     .executableTarget(

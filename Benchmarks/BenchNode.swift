@@ -32,7 +32,7 @@ final class BenchStore {
     case .sqlite:
       let path = "\(scratch)/store-\(UInt32.random(in: 0...UInt32.max)).db"
       name = "sqlite:\(path)"
-      datastore = try DatastoreChoice(option: name, environment: { _ in nil }).open()
+      datastore = try DatastoreChoice(option: name, environment: { _ in nil }).open(creating: true)
     case .etcd:
       let (port, peerPort) = (try Self.freePort(), try Self.freePort())
       let urls = ["http://\(address):\(port)", "http://127.0.0.1:\(peerPort)"]
@@ -46,7 +46,7 @@ final class BenchStore {
           ], output: log.borrowed, error: log.borrowed, deathSignal: SIGKILL))
       endpoint = urls[0]
       name = "etcd://\(address):\(port)"
-      datastore = try DatastoreChoice(option: name, environment: { _ in nil }).open()
+      datastore = try DatastoreChoice(option: name, environment: { _ in nil }).open(creating: true)
       let deadline = MonotonicInstant.now + .seconds(15)
       while true {
         do throws(DatastoreError) {

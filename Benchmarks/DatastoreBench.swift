@@ -24,7 +24,7 @@ enum DatastoreBench {
 
   /// Another process: a put for each line that it is given; the value is the time before the put.
   static func writer(_ name: String, count: Int) async throws {
-    let store = try DatastoreChoice(option: name, environment: { _ in nil }).open()
+    let store = try DatastoreChoice(option: name, environment: { _ in nil }).open(creating: true)
     _ = try await store.get("/bench")
     say("ready")
     for _ in 0..<count {

@@ -80,10 +80,13 @@ def datastore_problems():
     with open(path, "w") as file:
         file.write(_HEAD + "kind: Tier\nmetadata: {name: fine}\nspec: {order: 1}\n")
     environment = {"MARGAY_DATASTORE": ""}
+    output = margay("apply", "-f", path, "--datastore", f"sqlite:{WORK}/x.sqlite", check=True)
+    expect("made a new, empty datastore" in output, "`margay apply` to say that it made a datastore", output)
     for words, patterns in (
         (["apply", "-f", path], [r"datastore", r"sqlite:", r"MARGAY_DATASTORE"]),
         (["apply", "-f", path, "--datastore", "mongodb://x"], [r"mongodb://x", r"sqlite:"]),
         (["apply", "-f", path, "--datastore", "sqlite:/no/such/place/x.sqlite"], [r"/no/such/place/x\.sqlite", r"No such|does not exist|cannot|unable"]),
+        (["get", "tiers", "--datastore", f"sqlite:{WORK}/typo.sqlite"], [r"there is no datastore at .*typo\.sqlite"]),
         (["get", "tiers", "--datastore", f"sqlite:{path}"], [re.escape(path), r"not a database|no SQLite|not.*SQLite"]),
         (["apply", "-f", f"{WORK}/absent.yaml", "--datastore", f"sqlite:{WORK}/x.sqlite"], [r"absent\.yaml", r"No such file|does not exist"]),
         (["get", "pods", "--datastore", f"sqlite:{WORK}/x.sqlite"], [r"pods", r"networkpolicy"]),
@@ -98,6 +101,7 @@ def datastore_problems():
         for pattern in patterns:
             expect(re.search(pattern, output), f"`margay {' '.join(words)}` to say /{pattern}/", output)
         expect("Fatal error" not in output and "Backtrace" not in output, "no trap", output)
+    expect(not os.path.exists(f"{WORK}/typo.sqlite"), "no store made by reading")
 
 
 def not_root():

@@ -21,14 +21,22 @@ final class ProbeProcess: Sendable {
   private let process: Process
   private let input = Pipe()
   private let output = Pipe()
-  init(_ arguments: String...) throws {
+  convenience init(_ arguments: String...) throws { try self.init(Self.executable, arguments) }
+  /// Runs the script in a mount namespace of its own; `$0` is the probe.
+  convenience init(mounting script: String, _ arguments: String...) throws {
+    try self.init(
+      URL(fileURLWithPath: "/usr/bin/unshare"),
+      ["--mount", "--propagation", "private", "/bin/sh", "-c", script, Self.executable.path] + arguments)
+  }
+  private init(_ executable: URL, _ arguments: [String]) throws {
     process = Process()
-    process.executableURL = Self.executable
+    process.executableURL = executable
     process.arguments = arguments
     process.standardInput = input
     process.standardOutput = output
     try process.run()
   }
+  var pid: Int32 { process.processIdentifier }
   private static var executable: URL {
     // The tests run from a bundle beside the executables of the package, or deeper; look upwards from there.
     var folder = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
@@ -131,50 +139,6 @@ struct SQLiteProcessTests {
     #expect(try ProbeProcess("silent", folder.store).finish().code == 0)
     #expect(try await seen)
     await store.close()
-  }
-
-  @Test("Processes that count together by compare-and-swap lose no step")
-  func counting() async throws {
-    let folder = try StoreFolder()
-    let probes = try (0..<4).map { try ProbeProcess("count", folder.store, "\($0)", "100") }
-    for probe in probes { #expect(probe.finish().code == 0) }
-    let store = try SQLiteDatastore(path: folder.store)
-    #expect(try await store.get("/count")?.value == Array("400".utf8))
-    #expect(try await store.list(prefix: "/log/").items.count == 400)
-    #expect(try await store.list(prefix: "").revision == Revision(rawValue: 400))
-    await store.close()
-  }
-
-  @Test("A process killed at any point loses nothing that it had committed, and leaves no half transaction")
-  func killedWriter() async throws {
-    let folder = try StoreFolder()
-    var before = Revision.zero
-    for round in 0..<12 {
-      let probe = try ProbeProcess("hammer", folder.store)
-      // Killed after a number of chunks of output that differs: at different points of its loop.
-      var text = ""
-      for _ in 0..<(1 + round * 3) { text += probe.read() ?? "" }
-      probe.kill()
-      text += probe.finish().output
-      // The last line may be cut off.
-      let committed = text.split(separator: "\n", omittingEmptySubsequences: false).dropLast().compactMap { Int64($0) }.max() ?? 0
-      let store = try SQLiteDatastore(path: folder.store)
-      let (items, revision) = try await store.list(prefix: "/pair/")
-      #expect(items.count == 2)
-      #expect(items[0].value == items[1].value && items[0].modRevision == items[1].modRevision)
-      #expect(revision == items[0].modRevision)
-      #expect(revision.rawValue >= committed, "revision \(committed) was reported as committed")
-      #expect(revision > before)
-      // History agrees with the present: replayed from the last stop, it ends where the list is.
-      var last: WatchEvent?
-      for try await batch in store.watch(prefixes: ["/pair/b"], after: before) {
-        last = batch.events.last
-        if batch.revision >= revision { break }
-      }
-      #expect(last == .put(items[1]))
-      before = revision
-      await store.close()
-    }
   }
 }
 

@@ -58,7 +58,7 @@ struct NodeCommand: ParsableCommand {
       let startup = NodeStartup(
         name: daemon.nodeName, ipv4: try address(ipv4, .v4, "--ipv4"), ipv6: try address(ipv6, .v6, "--ipv6"), asNumber: asNumber)
       let log = Logger(label: "node")
-      let datastore = try store.open()
+      let datastore = try store.open(creating: true)
       try await DatastoreWait(log: log).run(datastore) { _ = try await startup.run(datastore) }
       await datastore.close()
       // The name holds no secret; what is secret comes to the children by the environment.
@@ -87,7 +87,7 @@ struct Felix: ParsableCommand {
     try bootstrapLogging("felix", level: daemon.logLevel)
     var options = FelixOptions(node: daemon.nodeName, runDirectory: daemon.runDir, stateDirectory: daemon.stateDir)
     options.environment = servingEnvironment()
-    try FelixProgram.run(options, try store.open())
+    try FelixProgram.run(options, try store.open(creating: true))
   }
 }
 
@@ -100,7 +100,7 @@ struct BGP: ParsableCommand {
     try daemon.requireRoot("bgp")
     try bootstrapLogging("bgp", level: daemon.logLevel)
     var options = BGPProgram.Options(
-      nodeName: daemon.nodeName, runDirectory: daemon.runDir, datastore: try store.open(), loop: try EventLoop(),
+      nodeName: daemon.nodeName, runDirectory: daemon.runDir, datastore: try store.open(creating: true), loop: try EventLoop(),
       log: Logger(label: "bgp"))
     options.environment = servingEnvironment()
     try BGPProgram.run(options)

@@ -47,10 +47,11 @@ struct DatastoreOptions: ParsableArguments {
     }
   }
 
-  func open() throws -> any Datastore {
+  /// With `creating`, a missing SQLite store is made, and a line says so; for daemons and for verbs that bring objects with them.
+  func open(creating: Bool = false) throws -> any Datastore {
     let choice = try choice()
     do throws(DatastoreError) {
-      return try choice.open()
+      return try choice.open(creating: creating) { writeError("margay: made a new, empty datastore: \($0)\n") }
     } catch {
       throw CommandProblem("\(choice.name): \(error)")
     }

@@ -65,7 +65,7 @@ struct Apply: AsyncParsableCommand {
 
   func run() async throws {
     let documents = try input.read()
-    let client = ResourceStore(try store.open())
+    let client = ResourceStore(try store.open(creating: true))
     try await perform(documents.map(\.resource.key)) { index in
       let (resource, document) = documents[index]
       return try await client.apply(resource, document: document).outcome.rawValue

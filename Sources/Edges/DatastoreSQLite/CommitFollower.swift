@@ -23,7 +23,7 @@ final class CommitFollower: @unchecked Sendable {
     loop = try EventLoop()
     mailbox = loop.mailbox
     files = try FileWatcher()
-    try files.watch(changedPath, mask: UInt32(IN_MODIFY))
+    try files.watch(changedPath, mask: UInt32(IN_MODIFY | IN_ATTRIB))
   }
 
   var ticks: Int { tickCount.load(ordering: .relaxed) }
@@ -49,7 +49,7 @@ final class CommitFollower: @unchecked Sendable {
     loop.schedule(after: .seconds(1)) { [unowned self] in
       tickCount.add(1, ordering: .relaxed)
       // The file may have been removed and made anew: watching a file twice is one watch.
-      _ = try? files.watch(changedPath, mask: UInt32(IN_MODIFY))
+      _ = try? files.watch(changedPath, mask: UInt32(IN_MODIFY | IN_ATTRIB))
       look(true)
       tick(look)
     }
@@ -62,7 +62,8 @@ final class CommitFollower: @unchecked Sendable {
     guard descriptor >= 0 else { return }
     let owned = OwnedDescriptor(owning: descriptor)
     var octet: UInt8 = 0x0a
-    _ = unsafe pwrite(owned.borrowed, &octet, 1, 0)
+    // A full disk may refuse the octet, but not the time; both are heard.
+    if unsafe pwrite(owned.borrowed, &octet, 1, 0) != 1 { _ = futimens(owned.borrowed, nil) }
   }
 
   func isSameFile() -> Bool {

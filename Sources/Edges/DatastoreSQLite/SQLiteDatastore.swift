@@ -10,6 +10,10 @@
 /// - The file travels to a second machine, which would hand out the same addresses: the store remembers its machine and refuses others.
 /// - The file is replaced while it is open: a handle would go on with a file that nobody sees. It notices within a second, and fails.
 /// - A connection used after it was closed is a crash inside SQLite: accesses are counted, and closing waits for the last one.
+/// - Another process holds the write lock and does not let go: a write waits for `patience`, then says who it is. Readers do not wait.
+/// - The disk is full: the write is refused as a whole, what is stored stays, and the next write may succeed.
+/// - The file is damaged: from the first sign on this handle refuses everything, so that nothing is written over what may be saved.
+/// - Programs of two versions: see `StoreSchema` and `StoreUsers`.
 /// - SQLite blocks: its calls run on GRDB's queues, never on the threads of Swift's tasks.
 public import Datastore
 import Foundation
@@ -25,9 +29,12 @@ public final class SQLiteDatastore: Datastore {
     public var bootID: String
     /// Nanoseconds since boot, time of sleep included.
     public var boottime: @Sendable () -> Int64
-    public init(machineID: String?, bootID: String, boottime: @escaping @Sendable () -> Int64) {
+    /// How long a write waits for another process's. Commits take a fraction of a millisecond: who holds the lock longer has stopped.
+    public var patience: Duration
+    public init(machineID: String?, bootID: String, patience: Duration = .seconds(15), boottime: @escaping @Sendable () -> Int64) {
       self.machineID = machineID
       self.bootID = bootID
+      self.patience = patience
       self.boottime = boottime
     }
     /// `/etc/machine-id`, the kernel's boot id, CLOCK_BOOTTIME.
@@ -65,23 +72,39 @@ public final class SQLiteDatastore: Datastore {
   private let gate: RevisionGate
   private let accesses = AccessCount()
   private let follower: CommitFollower
+  /// Held as long as the handle: nobody changes the schema meanwhile.
+  private let users: StoreUsers
+  /// This handle has made the store.
+  public let isNew: Bool
 
-  /// Opens the store at `path`; makes it, and the folders above it, if it is missing. Blocks for the few milliseconds that takes.
+  /// Opens the store at `path`; if it is missing, makes it and the folder it is in, but not with `creating` false. Blocks for the few
+  /// milliseconds that takes.
   /// - Throws: `.unusable` if the file is no store of ours, has a newer schema or belongs to another machine.
-  public convenience init(path: String, machineID: String? = nil) throws(DatastoreError) {
+  public convenience init(path: String, machineID: String? = nil, creating: Bool = true) throws(DatastoreError) {
     var surroundings = Surroundings.machine
     if let machineID { surroundings.machineID = machineID }
-    try self.init(path: path, surroundings: surroundings)
+    try self.init(path: path, surroundings: surroundings, creating: creating)
   }
 
   /// With other clocks, another machine or another length of history.
-  public init(path: String, surroundings: Surroundings, retention: Retention = Retention()) throws(DatastoreError) {
+  public convenience init(
+    path: String, surroundings: Surroundings, retention: Retention = Retention(), creating: Bool = true
+  ) throws(DatastoreError) {
+    try self.init(path: path, surroundings: surroundings, retention: retention, creating: creating, schema: .current)
+  }
+
+  /// With another layout of the tables: a program of a later version.
+  package init(
+    path: String, surroundings: Surroundings, retention: Retention = Retention(), creating: Bool, schema: StoreSchema
+  ) throws(DatastoreError) {
     self.path = path
     name = "sqlite:\(path)"
     self.surroundings = surroundings
     self.retention = retention
-    let opened = try StoreFile.open(path: path, surroundings: surroundings)
+    let opened = try StoreFile.open(path: path, surroundings: surroundings, creating: creating, schema: schema)
     pool = opened.pool
+    users = opened.users
+    isNew = opened.isNew
     gate = RevisionGate(at: opened.revision)
     do {
       follower = try CommitFollower(path: path)
@@ -162,11 +185,12 @@ public final class SQLiteDatastore: Datastore {
     gate.close()
     follower.stop()
     guard await accesses.drain() else { return }
-    let pool = pool
+    let (pool, users) = (pool, users)
     await withCheckedContinuation { continuation in
       DispatchQueue.global().async {
         // It cannot fail: no statement runs any more.
         try? pool.close()
+        users.end()
         continuation.resume()
       }
     }
@@ -181,15 +205,26 @@ public final class SQLiteDatastore: Datastore {
     gate.stir()
   }
 
+  /// What is damaged in the file, a line each; empty if all is well. Needs no store that opens, and changes nothing.
+  public static func damages(path: String) async throws(DatastoreError) -> [String] {
+    let outcome: Swift.Result<[String], DatastoreError> = await withCheckedContinuation { continuation in
+      DispatchQueue.global().async {
+        continuation.resume(returning: Swift.Result { () throws(DatastoreError) in try StoreFile.damages(path) })
+      }
+    }
+    return try outcome.get()
+  }
+
   // MARK: - Access
 
   /// Not the async calls of GRDB: those stop when the task is cancelled, and a daemon that shuts down still has to write its last word.
   private func read<Result: Sendable>(_ body: @escaping @Sendable (Database) throws -> Result) async throws(DatastoreError) -> Result {
     try accesses.enter()
     defer { accesses.leave() }
+    let path = path
     let outcome: Swift.Result<Result, DatastoreError> = await withCheckedContinuation { continuation in
       pool.asyncRead { database in
-        continuation.resume(returning: storeOutcome { try body(try database.get()) })
+        continuation.resume(returning: storeOutcome(path) { try body(try database.get()) })
       }
     }
     return try settled(outcome)
@@ -201,11 +236,11 @@ public final class SQLiteDatastore: Datastore {
   ) async throws(DatastoreError) -> Result {
     try accesses.enter()
     defer { accesses.leave() }
-    let (boot, now, retention) = (surroundings.bootID, surroundings.boottime(), retention)
+    let (boot, now, retention, path) = (surroundings.bootID, surroundings.boottime(), retention, path)
     let (outcome, change): (Swift.Result<Result, DatastoreError>, Revision?) = await withCheckedContinuation { continuation in
       pool.asyncWriteWithoutTransaction { db in
         var change: Revision?
-        let outcome = storeOutcome {
+        let outcome = storeOutcome(path) {
           var result: Result?
           try db.inTransaction(.immediate) {
             let bounds = try StoreTables.bounds(db)
@@ -244,7 +279,14 @@ public final class SQLiteDatastore: Datastore {
 
   /// The outcome of an access; a failure on a file that is gone has that reason.
   private func settled<Result>(_ outcome: Swift.Result<Result, DatastoreError>) throws(DatastoreError) -> Result {
-    if case .failure(.unavailable) = outcome, isReplaced() { try accesses.check() }
+    switch outcome {
+    case .failure(.unavailable) where isReplaced(): try accesses.check()
+    case .failure(.unusable(let why)):
+      // Damage. What is still right must not be mixed with what follows from what is wrong.
+      accesses.refuse(.unusable(why))
+      gate.close()
+    default: break
+    }
     return try outcome.get()
   }
 
@@ -325,22 +367,10 @@ final class AccessCount: Sendable {
   }
 }
 
-/// SQLite's errors as the caller of a datastore sees them.
-func storeOutcome<Result>(_ body: () throws -> Result) -> Swift.Result<Result, DatastoreError> {
+private func storeOutcome<Result>(_ path: String, _ body: () throws -> Result) -> Swift.Result<Result, DatastoreError> {
   do {
     return .success(try body())
-  } catch let error as DatastoreError {
-    return .failure(error)
-  } catch let error as DatabaseError {
-    let text = error.message ?? "SQLite error \(error.resultCode.rawValue)"
-    switch error.resultCode {
-    case .SQLITE_CORRUPT, .SQLITE_NOTADB: return .failure(.unusable("the file is damaged or no SQLite database: \(text)"))
-    case .SQLITE_BUSY, .SQLITE_LOCKED: return .failure(.unavailable("another process holds the write lock: \(text)"))
-    case .SQLITE_FULL: return .failure(.unavailable("the disk is full: \(text)"))
-    case .SQLITE_READONLY, .SQLITE_CANTOPEN, .SQLITE_PERM: return .failure(.unavailable("the file cannot be opened for writing: \(text)"))
-    default: return .failure(.unavailable(text))
-    }
   } catch {
-    return .failure(.unavailable("\(error)"))
+    return .failure(StoreFile.storeError(error, path))
   }
 }

@@ -46,7 +46,7 @@ enum StoreTables {
 
   static func bounds(_ db: Database) throws -> (revision: Revision, compacted: Revision) {
     guard let row = try Row.fetchOne(try db.cachedStatement(sql: "SELECT revision, compacted FROM store")) else {
-      throw DatastoreError.unusable("the store has no revision: the file is damaged")
+      throw DatastoreError.unusable("the store has no revision: \(StoreFile.damaged)")
     }
     return (Revision(rawValue: row[0]), Revision(rawValue: row[1]))
   }

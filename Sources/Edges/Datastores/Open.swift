@@ -10,11 +10,15 @@ extension DatastoreChoice {
     try DatastoreChoice(option: option, environment: { unsafe getenv($0).map { unsafe String(cString: $0) } })
   }
 
-  /// SQLite's file is opened, and made if it is missing; etcd is not asked yet.
-  public func open() throws(DatastoreError) -> any Datastore {
+  /// SQLite's file is opened; if it is missing, that is an error, or with `creating` it is made and told: a mistyped path must not read as
+  /// an empty cluster. etcd is not asked yet.
+  public func open(creating: Bool = false, made: (_ name: String) -> Void = { _ in }) throws(DatastoreError) -> any Datastore {
     switch self {
-    case .sqlite(let path): try SQLiteDatastore(path: path)
-    case .etcd(let configuration): try EtcdDatastore(configuration)
+    case .sqlite(let path):
+      let store = try SQLiteDatastore(path: path, creating: creating)
+      if store.isNew { made(store.name) }
+      return store
+    case .etcd(let configuration): return try EtcdDatastore(configuration)
     }
   }
 }
