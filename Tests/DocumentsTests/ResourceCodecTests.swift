@@ -353,6 +353,52 @@ struct StrictTests {
       ("BGPFilter", "a", "{importV4: [{action: Accept, interface: 'a b'}]}", "' ' is not allowed"),
       ("BGPFilter", "a", "{importV4: [{action: Reject, operations: [{setPriority: {value: 1}}]}]}", "rule that rejects"),
       ("BGPFilter", "a", "{importV4: [{action: Accept, operations: [{}]}]}", "names no operation"),
+      ("BGPConfiguration", "node1", "{}", "neither default nor node."), ("KubeControllersConfiguration", "other", "{}", "its name is default"),
+      ("BGPConfiguration", "default", "{nodeToNodeMeshEnabled: false, nodeMeshMaxRestartTime: 10s}", "without the mesh"),
+      (
+        "BGPConfiguration", "default", "{nodeToNodeMeshEnabled: false, nodeMeshPassword: {secretKeyRef: {name: a, key: b}}}",
+        "without the mesh"
+      ),
+      ("BGPConfiguration", "default", "{nodeMeshPassword: {secretKeyRef: {name: a}}}", "key: is missing"),
+      ("BGPConfiguration", "default", "{nodeMeshMaxRestartTime: 2h}", "at most 4095"),
+      ("BGPConfiguration", "default", "{communities: [{name: a, value: '1:2'}]}", "used nowhere"),
+      (
+        "BGPConfiguration", "default", "{communities: [{name: rack, value: '1:2'}], prefixAdvertisements: [{cidr: 10.0.0.0/8, communities: [rak]}]}",
+        "did you mean rack?"
+      ),
+      ("BGPConfiguration", "default", "{prefixAdvertisements: [{cidr: 10.0.0.0/8, communities: ['1:70000']}]}", "0 to 65535"),
+      ("BGPConfiguration", "default", "{prefixAdvertisements: [{cidr: 10.0.0.0/8, communities: ['1:2:4294967296']}]}", "0 to 4294967295"),
+      ("BGPConfiguration", "default", "{prefixAdvertisements: [{cidr: 10.0.0.0/8}]}", "communities: is empty"),
+      ("BGPConfiguration", "default", "{serviceClusterIPs: [{cidr: 10.96.0.1/12}]}", "write 10.96.0.0/12"),
+      ("BGPConfiguration", "default", "{ignoredInterfaces: ['*']}", "every interface"),
+      ("BGPConfiguration", "default", "{bindMode: nodeIP}", "did you mean NodeIP?"),
+      ("BGPConfiguration", "default", "{logSeverityScreen: Warn}", "none of Debug, Info"),
+      ("BGPConfiguration", "default", "{logSeverityScreen: info}", "write Info"),
+      ("BGPConfiguration", "default", "{localWorkloadPeeringIPV4: 'fd00::1'}", "is not an IPv4 address"),
+      ("BGPConfiguration", "default", "{ipv4NormalRoutePriority: 0}", "1 to 2147483646"),
+      ("BGPPeer", "a", "{node: n, nodeSelector: has(a), peerIP: 10.0.0.1, asNumber: 1}", "excludes node"),
+      ("BGPPeer", "a", "{peerSelector: has(a), peerIP: 10.0.0.1}", "excludes peerIP"),
+      ("BGPPeer", "a", "{peerSelector: has(a), asNumber: 1}", "excludes peerSelector"),
+      ("BGPPeer", "a", "{localWorkloadSelector: has(a)}", "stands without asNumber"),
+      ("BGPPeer", "a", "{localWorkloadSelector: has(a), asNumber: 1, reachableBy: 10.0.0.1}", "of no use"),
+      ("BGPPeer", "a", "{peerIP: 10.0.0.1, asNumber: 1, reachableBy: 'fd00::1'}", "is IPv6, but peerIP is IPv4"),
+      ("BGPPeer", "a", "{peerIP: 10.0.0.1, asNumber: 1, keepOriginalNextHop: true, nextHopMode: Self}", "excludes nextHopMode"),
+      ("BGPPeer", "a", "{peerIP: 10.0.0.1, asNumber: 1, filters: [a, a]}", "twice"),
+      ("BGPPeer", "a", "{peerIP: 10.0.0.1, asNumber: 1, filters: [A]}", "upper-case"),
+      ("BGPPeer", "a", "{peerIP: 10.0.0.1, asNumber: 1, password: {}}", "names no secret"),
+      ("BGPPeer", "a", "{peerIP: 10.0.0.1, asNumber: 1, maxRestartTime: '90'}", "add the unit: 90s"),
+      ("BGPPeer", "a", "{peerIP: 10.0.0.1, asNumber: 1, ttlSecurity: 256}", "1 to 255"),
+      ("BGPPeer", "a", "{peerIP: 10.0.0.1, asNumber: 4294967296}", "is not an AS number"),
+      ("Node", "a", "{addresses: [{address: x}]}", "is not an IP address"),
+      ("Node", "a", "{addresses: [{address: 10.0.0.1, type: InternalIp}]}", "did you mean InternalIP?"),
+      ("Node", "a", "{vxlanTunnelMACAddr: x}", "is not a MAC"), ("Node", "a", "{ipv4VXLANTunnelAddr: 'fd00::1'}", "is not an IPv4"),
+      ("Node", "a", "{orchRefs: [{nodeName: a}]}", "orchestrator: is missing"),
+      ("IPPool", "a", "{cidr: 10.0.0.0/16, allowedUses: [Tunnel], namespaceSelector: has(a)}", "tunnels alone"),
+      ("IPPool", "a", "{cidr: 10.0.0.0/16, nodeSelector: global()}", "global()"),
+      ("IPPool", "a", "{cidr: 10.0.0.0/16, allowedUses: [LoadBalancer, Workload]}", "another use"),
+      ("IPPool", "a", "{cidr: 10.0.0.0/16, allowedUses: [LoadBalancer], ipipMode: Always}", "excludes encapsulation"),
+      ("IPPool", "a", "{cidr: 10.0.0.0/16, allowedUses: [LoadBalancer], nodeSelector: has(a)}", "must be all()"),
+      ("IPPool", "a", "{cidr: 10.0.0.0/16, ipipMode: Always, vxlanMode: Always}", "excludes ipipMode"),
       (
         "BGPFilter", "a", "{importV4: [{action: Accept, operations: [{setPriority: {value: 1}, addCommunity: {value: '1:2'}}]}]}",
         "addCommunity and setPriority"
@@ -415,6 +461,18 @@ struct LenientTests {
     #expect(spec.ingress[0].action == .allow && spec.ingress[0].fault == nil)
   }
 
+  @Test("A rule of a BGPFilter that cannot be read keeps its place, holds nothing but its fault, and is written back word for word")
+  func filterFaults() throws {
+    let text = "{metadata: {name: f}, spec: {exportV4: [{action: Accept}, {action: Reject, cidr: x, matchOperator: In, future: 1}]}}"
+    let value = try documents(text)[0].value
+    guard case .bgpFilter(let spec) = try ResourceCodec.decodeLenient(kind: .bgpFilter, value: value).spec else { return #expect(Bool(false)) }
+    #expect(spec.exportV4.count == 2 && spec.exportV4[0].fault == nil)
+    #expect(spec.exportV4[1].action == .reject && spec.exportV4[1].fault?.contains("\"x\"") == true)
+    var resource = try ResourceCodec.decodeLenient(kind: .bgpFilter, value: value)
+    resource.metadata.labels = ["a": "b"]
+    #expect(ResourceCodec.encode(resource, onto: value)["spec"] == value["spec"])
+  }
+
   @Test("Unreadable selectors of a policy stay as text; unknown fields and wrong types cost only themselves")
   func policies() throws {
     let text = "{metadata: {name: P.q.r, x: 1}, spec: {selector: 'a =', order: x, types: [Ingres, Egress], new: 1}, status: 1}"
@@ -447,14 +505,17 @@ struct EncodingTests {
     "{kind: Tier, metadata: {name: t}, spec: {order: 10, defaultAction: Pass}}", "{kind: Tier, metadata: {name: t}}",
     "{kind: NetworkSet, metadata: {name: a, namespace: b}, spec: {nets: [10.0.0.1/8, 'fd00::1']}}",
     "{kind: GlobalNetworkSet, metadata: {name: a}, spec: {nets: []}}",
-    "{kind: Node, metadata: {name: a}, spec: {bgp: {asNumber: 64512, ipv4Address: 172.30.1.2/24, ipv6Address: 'fd00::2/64', routeReflectorClusterID: 244.0.0.1}, addresses: [{address: 172.30.1.2, type: InternalIP}]}}",
+    "{kind: Node, metadata: {name: a}, spec: {bgp: {asNumber: 64512, ipv4Address: 172.30.1.2/24, ipv6Address: 'fd00::2/64', ipv4IPIPTunnelAddr: 10.65.0.1, routeReflectorClusterID: 244.0.0.1}, ipv4VXLANTunnelAddr: 10.65.0.2, ipv6VXLANTunnelAddr: 'fd65::2', vxlanTunnelMACAddr: '66:00:00:00:00:01', vxlanTunnelMACAddrV6: '66:00:00:00:00:02', wireguard: {interfaceIPv4Address: 10.65.0.3, interfaceIPv6Address: 'fd65::3'}, orchRefs: [{nodeName: a, orchestrator: k8s}], addresses: [{address: 172.30.1.2/24, type: CalicoNodeIP}, {address: 172.30.1.2, type: InternalIP}], interfaces: [{name: eth0, addresses: [172.30.1.2]}]}, status: {wireguardPublicKey: k, wireguardPublicKeyV6: l, podCIDRs: [10.65.0.0/24]}}",
     "{kind: IPPool, metadata: {name: a}, spec: {cidr: 10.0.0.0/16, blockSize: 28, vxlanMode: CrossSubnet, natOutgoing: true, disabled: true, disableBGPExport: true, nodeSelector: has(a), allowedUses: [Tunnel], assignmentMode: Manual}}",
+    "{kind: IPPool, metadata: {name: b}, spec: {cidr: 10.0.0.0/16, namespaceSelector: has(a)}, status: {conditions: [{type: Allocatable, status: 'False', reason: PoolDisabled, message: m, lastTransitionTime: '2026-01-01T00:00:00Z', observedGeneration: 1}]}}",
     "{kind: IPPool, metadata: {name: a}, spec: {cidr: 'fd00::/48'}}",
-    "{kind: BGPConfiguration, metadata: {name: default}, spec: {nodeToNodeMeshEnabled: false, asNumber: 65000, listenPort: 1790, logSeverityScreen: Info}}",
-    "{kind: BGPPeer, metadata: {name: a}, spec: {nodeSelector: has(a), peerIP: '10.0.0.1:1790', asNumber: 65001, keepOriginalNextHop: true, sourceAddress: None, maxRestartTime: 90s, numAllowedLocalASNumbers: 1, ttlSecurity: 2}}",
-    "{kind: BGPPeer, metadata: {name: a}, spec: {node: n, peerSelector: has(rr)}}",
+    "{kind: BGPConfiguration, metadata: {name: default}, spec: {nodeToNodeMeshEnabled: true, asNumber: 65000, listenPort: 1790, logSeverityScreen: Info, serviceClusterIPs: [{cidr: 10.96.0.0/12}], serviceExternalIPs: [{cidr: 192.0.2.0/24}], serviceLoadBalancerIPs: [{cidr: 198.51.100.0/24}], serviceLoadBalancerAggregation: Disabled, communities: [{name: std, value: '65000:100'}, {name: large, value: '65000:100000:1'}], prefixAdvertisements: [{cidr: 10.0.0.0/8, communities: [std, large, '65000:7']}], nodeMeshPassword: {secretKeyRef: {name: s, key: k, optional: true}}, nodeMeshMaxRestartTime: 1m30.5s, bindMode: NodeIP, ignoredInterfaces: ['eth*'], localWorkloadPeeringIPV4: 169.254.0.179, localWorkloadPeeringIPV6: 'fd00::179', programClusterRoutes: Disabled, ipv4NormalRoutePriority: 100, ipv6NormalRoutePriority: 200}}",
+    "{kind: BGPConfiguration, metadata: {name: node.n1}, spec: {nodeToNodeMeshEnabled: false}}",
+    "{kind: BGPPeer, metadata: {name: a}, spec: {nodeSelector: has(a), peerIP: '10.0.0.1:1790', asNumber: 65001, keepOriginalNextHop: true, sourceAddress: None, maxRestartTime: 90s, keepaliveTime: 250ms, numAllowedLocalASNumbers: 1, ttlSecurity: 2, localASNumber: 65002, password: {secretKeyRef: {name: s, key: k}}, reachableBy: 10.0.0.254, filters: [a, b], reversePeering: Manual}}",
+    "{kind: BGPPeer, metadata: {name: a}, spec: {node: n, peerSelector: has(rr), nextHopMode: Self}}",
+    "{kind: BGPPeer, metadata: {name: a}, spec: {localWorkloadSelector: has(vm), asNumber: 65003}}",
     "{kind: FelixConfiguration, metadata: {name: default}, spec: {interfacePrefix: 'cali,tap', defaultEndpointToHostAction: Return, ipv6Support: false, logSeverityScreen: Debug, routeRefreshInterval: 60s, openstackRegion: r1, reportingInterval: 10s, reportingTTL: 30s, endpointReportingEnabled: false, endpointReportingDelay: 2s, healthEnabled: false, healthHost: '::1', healthPort: 9000, prometheusMetricsEnabled: true, prometheusMetricsHost: 10.0.0.1, prometheusMetricsPort: 9001}}",
-    "{kind: ClusterInformation, metadata: {name: default}, spec: {clusterGUID: g, clusterType: t, calicoVersion: v, datastoreReady: true}}",
+    "{kind: ClusterInformation, metadata: {name: default}, spec: {clusterGUID: g, clusterType: t, calicoVersion: v, datastoreReady: true, variant: Calico}}",
     "{kind: WorkloadEndpoint, metadata: {name: n-k8s-web--1-eth0, namespace: d, labels: {a: b}}, spec: {orchestrator: k8s, node: n, pod: web-1, endpoint: eth0, containerID: c, serviceAccountName: s, ipNetworks: [10.0.0.1/32, 'fd00::1/128'], ipv4Gateway: 169.254.1.1, ipv6Gateway: 'fe80::1', profiles: [kns.d], interfaceName: cali0123456789a, mac: 'ee:ee:ee:ee:ee:ee', ports: [{name: http, protocol: TCP, port: 80}], allowSpoofedSourcePrefixes: [10.9.0.0/16]}}",
     "{kind: IPReservation, metadata: {name: a}, spec: {reservedCIDRs: [10.0.0.0/30, 'fd00::1']}}",
     "{kind: IPAMConfiguration, metadata: {name: default}, spec: {strictAffinity: true, autoAllocateBlocks: false, maxBlocksPerHost: 4, kubeVirtVMAddressPersistence: Enabled, ipCooldownSeconds: 30}}",

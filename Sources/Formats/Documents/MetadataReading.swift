@@ -54,6 +54,12 @@ extension FieldReader {
   static func nameFault(_ name: String, of kind: Kind) -> String? {
     switch kind {
     case .tier: return NameRules.dnsLabelFault(name)
+    case .clusterInformation, .ipamConfiguration, .kubeControllersConfiguration:
+      return name == "default" ? nil : "there is only one object of this kind, and its name is default"
+    case .bgpConfiguration:
+      if name == "default" { return nil }
+      guard name.hasPrefix("node.") else { return "it is neither default nor node. followed by a node's name" }
+      return NameRules.dnsSubdomainFault(name.dropFirst(5)).map { "after node. must stand a node's name: \($0)" }
     case .networkPolicy, .globalNetworkPolicy, .stagedNetworkPolicy, .stagedGlobalNetworkPolicy:
       if kind.isNamespaced {
         // Policies made of a Kubernetes NetworkPolicy and of an OpenStack security group; the short form is the newer one.

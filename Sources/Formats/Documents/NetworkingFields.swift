@@ -13,7 +13,7 @@ extension FieldReader {
   }
 
   /// Fields that are read and checked, but that no program acts upon so far.
-  func warnInert(_ names: String...) {
+  func warnUnused(_ names: String...) {
     for name in names where object[name].map({ !$0.isNull }) ?? false {
       findings.warning(path(name), nil, "is kept, but has no effect yet")
     }

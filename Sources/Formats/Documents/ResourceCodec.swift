@@ -105,6 +105,8 @@ public enum ResourceCodec {
 extension ResourceCodec {
   /// Kinds whose objects are typed, checked and stored, while nothing acts upon them.
   static let inertKinds: [Kind: String] = [
+    .bgpFilter: "BGP accepts and announces what its own rules say",
+    .calicoNodeStatus: "nodes tell their state under Calico's status keys and over HTTP",
     .hostEndpoint: "policies apply to workloads only",
     .liveMigration: "a workload's routes move when its endpoint does",
     .stagedGlobalNetworkPolicy: "staged policies are not evaluated",

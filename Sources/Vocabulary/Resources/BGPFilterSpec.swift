@@ -74,6 +74,8 @@ public struct BGPFilterSpec: Hashable, Sendable {
     /// The metric in the kernel.
     public var priority: Int?
     public var operations: [Operation] = []
+    /// Why the rule cannot be applied as written. Whether it matches nobody knows, so that what follows it in the list is unsure, too.
+    public var fault: String?
     public init(_ action: Action) { self.action = action }
   }
   public var exportV4: [Rule] = []

@@ -14,7 +14,6 @@ extension FieldReader {
     spec.importV4 = bgpFilterRules("importV4", .v4)
     spec.exportV6 = bgpFilterRules("exportV6", .v6)
     spec.importV6 = bgpFilterRules("importV6", .v6)
-    warnInert("exportV4", "importV4", "exportV6", "importV6")
     finish()
     return spec
   }
@@ -23,8 +22,8 @@ extension FieldReader {
     array(name).compactMap { value, path in reader(value, path)?.bgpFilterRule(family) }
   }
 
-  /// Nil if any part cannot be read: a rule that matches more than it says would be worse than none, and the error names it.
-  private func bgpFilterRule(_ family: IPFamily) -> BGPFilterSpec.Rule? {
+  /// A rule of which any part cannot be read holds nothing but its fault: without a match of its own it would match more than it says.
+  private func bgpFilterRule(_ family: IPFamily) -> BGPFilterSpec.Rule {
     let errorsBefore = findings.errors.count
     let action = required("action", fix: "add action: Accept or action: Reject").flatMap {
       choice($0, path("action"), BGPFilterSpec.Action.self)
@@ -72,7 +71,11 @@ extension FieldReader {
       findings.error(path("operations"), nil, "is of no use in a rule that rejects", fix: "remove it, or write action: Accept")
     }
     finish(unknownIsFault: true)
-    return findings.errors.count > errorsBefore ? nil : rule
+    if findings.errors.count > errorsBefore {
+      rule = BGPFilterSpec.Rule(.reject)
+      rule.fault = findings.errors[errorsBefore].message
+    }
+    return rule
   }
 
   private func bgpFilterOperation() -> BGPFilterSpec.Operation? {
@@ -165,5 +168,6 @@ extension ResourceCodec {
       }
     }
     fields["action"] = .string(rule.action.rawValue)
+    fields[faultMark] = rule.fault.map(JSONValue.string)
   }
 }

@@ -20,25 +20,66 @@ extension FieldReader {
     spec.peerSelector = selector("peerSelector", mayBeGlobal: false).flatMap { $0.isEmpty ? nil : $0 }
     spec.asNumber = asNumber("asNumber").flatMap { $0 == 0 ? nil : $0 }
     spec.keepOriginalNextHop = bool("keepOriginalNextHop") ?? false
-    spec.nextHopMode = choice("nextHopMode", BGPPeerSpec.NextHopMode.self)
-    spec.sourceAddress = choice("sourceAddress", BGPPeerSpec.SourceAddress.self) ?? .useNodeIP
-    spec.maxRestartTimeSeconds = seconds("maxRestartTime")
+    spec.nextHopMode = choiceOrEmpty("nextHopMode", BGPPeerSpec.NextHopMode.self)
+    spec.sourceAddress = choiceOrEmpty("sourceAddress", BGPPeerSpec.SourceAddress.self) ?? .useNodeIP
+    spec.maxRestartTime = restartTime("maxRestartTime")
+    spec.keepaliveTime = duration("keepaliveTime")
     spec.numAllowedLocalASNumbers = integer("numAllowedLocalASNumbers", in: 0...Int64(Int32.max)).map { Int($0) }
     spec.ttlSecurityHops = integer("ttlSecurity", in: 1...255).map { Int($0) }
-    if spec.node != nil, spec.nodeSelector != nil { findings.refusal(path("nodeSelector"), nil, "excludes node", fix: "remove one") }
-    if spec.peerIP != nil, spec.peerSelector != nil { findings.refusal(path("peerSelector"), nil, "excludes peerIP", fix: "remove one") }
-    if spec.peerSelector != nil, spec.asNumber != nil {
-      findings.refusal(path("asNumber"), nil, "excludes peerSelector: each selected node has its own", fix: "remove it")
+    spec.localWorkloadSelector = selector("localWorkloadSelector", mayBeGlobal: false).flatMap { $0.isEmpty ? nil : $0 }
+    spec.localASNumber = asNumber("localASNumber").flatMap { $0 == 0 ? nil : $0 }
+    spec.password = password("password")
+    if let text = word("reachableBy") {
+      spec.reachableBy = IPAddress(text)
+      if spec.reachableBy == nil { findings.error(path("reachableBy"), .string(text), "is not an IP address") }
     }
-    if spec.peerIP != nil, spec.asNumber == nil { findings.refusal(path, nil, "has peerIP without asNumber", fix: "add the peer's AS") }
-    if value("peerIP") == nil, spec.peerSelector == nil, value("localWorkloadSelector") == nil {
-      findings.refusal(path, nil, "names no peer", fix: "add peerIP and asNumber, or peerSelector")
-    }
-    finish(inert: [
-      "localASNumber", "password", "keepaliveTime", "reachableBy", "filters", "reversePeering", "localWorkloadSelector",
-    ])
+    spec.filters = strings("filters")
+    spec.reversePeering = choiceOrEmpty("reversePeering", BGPPeerSpec.ReversePeering.self)
+    checkBGPPeer(spec)
+    warnUnused("localASNumber", "password", "keepaliveTime", "reachableBy", "filters", "reversePeering", "localWorkloadSelector")
+    finish()
     return spec
   }
+  /// What excludes what.
+  private func checkBGPPeer(_ spec: BGPPeerSpec) {
+    func refuse(_ name: String, _ rule: String, fix: String) { findings.refusal(path(name), nil, rule, fix: fix) }
+    if spec.node != nil, spec.nodeSelector != nil { refuse("nodeSelector", "excludes node", fix: "remove one") }
+    let hasAddress = value("peerIP").map { $0.string != "" } ?? false
+    if hasAddress, spec.peerSelector != nil { refuse("peerSelector", "excludes peerIP", fix: "remove one") }
+    if spec.localWorkloadSelector != nil {
+      if hasAddress { refuse("localWorkloadSelector", "excludes peerIP", fix: "remove one") }
+      if spec.peerSelector != nil { refuse("localWorkloadSelector", "excludes peerSelector", fix: "remove one") }
+      if spec.reachableBy != nil { refuse("reachableBy", "is of no use for workloads of the node itself", fix: "remove it") }
+      if spec.asNumber == nil { refuse("localWorkloadSelector", "stands without asNumber", fix: "add the workloads' AS") }
+    }
+    if spec.peerSelector != nil, spec.asNumber != nil {
+      refuse("asNumber", "excludes peerSelector: each selected node has its own", fix: "remove it")
+    }
+    if spec.peerIP != nil, spec.peerSelector == nil, value("asNumber") == nil || value("asNumber") == 0 {
+      findings.refusal(path, nil, "has peerIP without asNumber", fix: "add the peer's AS")
+    }
+    if !hasAddress, value("peerSelector").map({ $0.string == "" }) ?? true, value("localWorkloadSelector").map({ $0.string == "" }) ?? true {
+      findings.refusal(path, nil, "names no peer", fix: "add peerIP and asNumber, or peerSelector")
+    }
+    if spec.keepOriginalNextHop, spec.nextHopMode != nil {
+      refuse("keepOriginalNextHop", "excludes nextHopMode", fix: "remove it: nextHopMode: Keep says the same")
+    }
+    if let gateway = spec.reachableBy {
+      if let peer = spec.peerIP, peer.family != gateway.family {
+        findings.refusal(
+          path("reachableBy"), .string(gateway.description), "is \(gateway.family), but peerIP is \(peer.family)",
+          fix: "give a gateway of the peer's family")
+      }
+      if spec.peerSelector != nil { refuse("reachableBy", "needs peerIP", fix: "remove it, or use peerIP instead of peerSelector") }
+    }
+    var seen: Set<String> = []
+    for (index, name) in spec.filters.enumerated() {
+      let element = path("filters").element(index)
+      if let fault = NameRules.dnsSubdomainFault(name) { findings.refusal(element, .string(name), "is not a filter's name: \(fault)") }
+      if !seen.insert(name).inserted { findings.refusal(element, .string(name), "stands there twice", fix: "remove it") }
+    }
+  }
+
   static func peer(_ text: String) -> (IPAddress, UInt16?)? {
     if let address = IPAddress(text) { return (address, nil) }
     guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]), port > 0 else { return nil }
@@ -62,9 +103,16 @@ extension ResourceCodec {
     fields["keepOriginalNextHop"] = flag(peer.keepOriginalNextHop)
     fields["nextHopMode"] = peer.nextHopMode.map { .string($0.rawValue) }
     fields["sourceAddress"] = .string(peer.sourceAddress.rawValue)
-    fields["maxRestartTime"] = peer.maxRestartTimeSeconds.map { .string("\($0)s") }
+    fields["maxRestartTime"] = duration(peer.maxRestartTime)
+    fields["keepaliveTime"] = duration(peer.keepaliveTime)
     fields["numAllowedLocalASNumbers"] = number(peer.numAllowedLocalASNumbers)
     fields["ttlSecurity"] = number(peer.ttlSecurityHops)
+    fields["localWorkloadSelector"] = peer.localWorkloadSelector.map(JSONValue.string)
+    fields["localASNumber"] = number(peer.localASNumber)
+    fields["password"] = password(peer.password)
+    fields["reachableBy"] = text(peer.reachableBy)
+    fields["filters"] = list(peer.filters)
+    fields["reversePeering"] = word(peer.reversePeering)
     return fields
   }
 }

@@ -19,7 +19,6 @@ extension FieldReader {
     let period = required("updatePeriodSeconds", fix: "add one, 0 to 86400; 0 stops the reports").flatMap {
       integer($0, path("updatePeriodSeconds"), in: 0...86_400)
     }
-    findings.warning(path, nil, "is kept, but has no effect yet")
     finish()
     return node.map { CalicoNodeStatusSpec(node: $0, classes: classes, updatePeriodSeconds: Int(period ?? 0)) }
   }

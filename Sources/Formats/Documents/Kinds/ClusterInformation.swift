@@ -9,7 +9,8 @@ extension FieldReader {
     spec.clusterType = string("clusterType")
     spec.calicoVersion = string("calicoVersion")
     spec.datastoreReady = bool("datastoreReady")
-    finish(hints: ["variant"])
+    spec.variant = string("variant")
+    finish()
     return spec
   }
 }
@@ -21,6 +22,7 @@ extension ResourceCodec {
     fields["clusterType"] = cluster.clusterType.map(JSONValue.string)
     fields["calicoVersion"] = cluster.calicoVersion.map(JSONValue.string)
     fields["datastoreReady"] = cluster.datastoreReady.map(JSONValue.bool)
+    fields["variant"] = cluster.variant.map(JSONValue.string)
     return fields
   }
 }

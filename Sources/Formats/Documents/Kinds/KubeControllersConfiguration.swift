@@ -12,7 +12,7 @@ extension FieldReader {
     spec.prometheusMetricsPort = port("prometheusMetricsPort", from: 0)
     spec.debugProfilePort = port("debugProfilePort", from: 0)
     if let reader = reader("controllers") { spec.controllers = reader.controllers() }
-    warnInert("logSeverityScreen", "healthChecks", "prometheusMetricsPort", "debugProfilePort")
+    warnUnused("logSeverityScreen", "healthChecks", "prometheusMetricsPort", "debugProfilePort")
     finish()
     return spec
   }
@@ -32,7 +32,7 @@ extension FieldReader {
       controllers.policyMigration = .init(enabled: reader.choiceOrEmpty("enabled", EnabledOrDisabled.self))
       reader.finish()
     }
-    warnInert("policy", "workloadEndpoint", "serviceAccount", "namespace", "loadBalancer", "policyMigration")
+    warnUnused("policy", "workloadEndpoint", "serviceAccount", "namespace", "loadBalancer", "policyMigration")
     finish()
     return controllers
   }
@@ -63,7 +63,7 @@ extension FieldReader {
       reader.finish()
       node.hostEndpoint = hostEndpoint
     }
-    warnInert("reconcilerPeriod", "syncLabels", "hostEndpoint")
+    warnUnused("reconcilerPeriod", "syncLabels", "hostEndpoint")
     finish()
     return node
   }

@@ -19,19 +19,64 @@ extension FieldReader {
           findings.error(reader.path("routeReflectorClusterID"), value, "is not of the form of an IPv4 address, such as 244.0.0.1")
         }
       }
-      reader.finish(inert: ["ipv4IPIPTunnelAddr"])
+      bgp.ipv4IPIPTunnelAddr = reader.ipv4("ipv4IPIPTunnelAddr")
+      reader.warnUnused("ipv4IPIPTunnelAddr")
+      reader.finish()
       spec.bgp = bgp
     }
     for (value, path) in array("addresses") {
-      guard let reader = reader(value, path), let address = reader.string("address") else { continue }
-      spec.addresses.append(NodeSpec.Address(address: address, type: reader.string("type")))
+      guard let reader = reader(value, path) else { continue }
+      let address = reader.required("address").flatMap { reader.string($0, reader.path("address")) }
+      let type = reader.word("type")
       reader.finish()
+      guard let address else { continue }
+      if InterfaceAddress(address) == nil {
+        findings.refusal(
+          reader.path("address"), .string(address), "is not an IP address", fix: "write it alone or with the length of its subnet")
+      }
+      let types = ["CalicoNodeIP", "InternalIP", "ExternalIP"]
+      if let type, !types.contains(type) {
+        findings.refusal(
+          reader.path("type"), .string(type), "is none of \(types.joined(separator: ", "))",
+          fix: nearest(type, among: types).map { "did you mean \($0)?" })
+      }
+      spec.addresses.append(NodeSpec.Address(address: address, type: type))
     }
-    finish(
-      inert: [
-        "ipv4VXLANTunnelAddr", "ipv6VXLANTunnelAddr", "vxlanTunnelMACAddr", "vxlanTunnelMACAddrV6", "wireguard",
-      ], hints: ["orchRefs", "interfaces"])
+    spec.ipv4VXLANTunnelAddr = ipv4("ipv4VXLANTunnelAddr")
+    spec.ipv6VXLANTunnelAddr = ipv6("ipv6VXLANTunnelAddr")
+    spec.vxlanTunnelMACAddr = macAddress("vxlanTunnelMACAddr")
+    spec.vxlanTunnelMACAddrV6 = macAddress("vxlanTunnelMACAddrV6")
+    if let reader = reader("wireguard") {
+      var wireguard = NodeSpec.WireGuard()
+      wireguard.interfaceIPv4Address = reader.ipv4("interfaceIPv4Address")
+      wireguard.interfaceIPv6Address = reader.ipv6("interfaceIPv6Address")
+      reader.finish()
+      spec.wireguard = wireguard
+    }
+    for (value, path) in array("orchRefs") {
+      guard let reader = reader(value, path) else { continue }
+      let orchestrator = reader.required("orchestrator").flatMap { reader.string($0, reader.path("orchestrator")) }
+      let name = reader.word("nodeName")
+      reader.finish()
+      if let orchestrator { spec.orchRefs.append(.init(orchestrator: orchestrator, nodeName: name)) }
+    }
+    for (value, path) in array("interfaces") {
+      guard let reader = reader(value, path) else { continue }
+      let name = reader.required("name").flatMap { reader.string($0, reader.path("name")) }
+      let addresses = reader.strings("addresses")
+      reader.finish()
+      if let name { spec.interfaces.append(.init(name: name, addresses: addresses)) }
+    }
+    warnUnused("ipv4VXLANTunnelAddr", "ipv6VXLANTunnelAddr", "vxlanTunnelMACAddr", "vxlanTunnelMACAddrV6", "wireguard")
+    finish()
     return spec
+  }
+
+  private func macAddress(_ name: String) -> MACAddress? {
+    guard let text = word(name) else { return nil }
+    if let address = MACAddress(text) { return address }
+    findings.error(path(name), .string(text), "is not a MAC address", fix: "write it like 66:a1:b2:c3:d4:e5")
+    return nil
   }
 
   private func interfaceAddress(_ name: String, _ family: IPFamily) -> InterfaceAddress? {
@@ -53,17 +98,29 @@ extension ResourceCodec {
       inner["asNumber"] = number(bgp.asNumber)
       inner["ipv4Address"] = text(bgp.ipv4Address)
       inner["ipv6Address"] = text(bgp.ipv6Address)
+      inner["ipv4IPIPTunnelAddr"] = text(bgp.ipv4IPIPTunnelAddr)
       inner["routeReflectorClusterID"] = text(bgp.routeReflectorClusterID)
       fields["bgp"] = .object(inner)
     }
-    if !node.addresses.isEmpty {
-      fields["addresses"] = .array(
-        node.addresses.map { address in
-          var inner = JSONObject()
-          inner["address"] = .string(address.address)
-          inner["type"] = address.type.map(JSONValue.string)
-          return .object(inner)
-        })
+    fields["ipv4VXLANTunnelAddr"] = text(node.ipv4VXLANTunnelAddr)
+    fields["ipv6VXLANTunnelAddr"] = text(node.ipv6VXLANTunnelAddr)
+    fields["vxlanTunnelMACAddr"] = text(node.vxlanTunnelMACAddr)
+    fields["vxlanTunnelMACAddrV6"] = text(node.vxlanTunnelMACAddrV6)
+    fields["orchRefs"] = objects(node.orchRefs) { reference, fields in
+      fields["nodeName"] = reference.nodeName.map(JSONValue.string)
+      fields["orchestrator"] = .string(reference.orchestrator)
+    }
+    fields["wireguard"] = object(node.wireguard) { wireguard, fields in
+      fields["interfaceIPv4Address"] = text(wireguard.interfaceIPv4Address)
+      fields["interfaceIPv6Address"] = text(wireguard.interfaceIPv6Address)
+    }
+    fields["addresses"] = objects(node.addresses) { address, fields in
+      fields["address"] = .string(address.address)
+      fields["type"] = address.type.map(JSONValue.string)
+    }
+    fields["interfaces"] = objects(node.interfaces) { interface, fields in
+      fields["name"] = .string(interface.name)
+      fields["addresses"] = list(interface.addresses)
     }
     return fields
   }
