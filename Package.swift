@@ -117,6 +117,7 @@ let package = Package(
       "BGPMessages", "BGPSessions", "BGPRoutes", "BGPTransport", "NetlinkEdge", "NetlinkMessages", "Sockets", "RouteDriver", "Datastore", "Documents", "JSON",
       "Resources", "Selectors", "Addresses", "Deltas", "Names", "HealthServer", "MetricsText", log,
     ]),
+    module("Programs", "ControllersProgram", ["Datastore", "HealthServer", "JSON", "MetricsText", "Names", "Resources", "Sockets", log]),
     module("Programs", "NodeProgram", [
       "CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "AddressAssignment", "Resources", "Addresses", "Names", "JSON", log,
     ]),
@@ -133,7 +134,7 @@ let package = Package(
     .executableTarget(
       name: "margay",
       dependencies: [
-        "FelixProgram", "BGPProgram", "NodeProgram", "LabProgram", "ExplainProgram", "Datastore", "DatastoreMemory", "Datastores", "HealthServer",
+        "FelixProgram", "BGPProgram", "ControllersProgram", "NodeProgram", "LabProgram", "ExplainProgram", "Datastore", "DatastoreMemory", "Datastores", "HealthServer",
         "Documents", "JSON", "Resources", "Selectors", "AddressAssignment", "Addresses", "Names", "Sockets", "NetlinkEdge", "Tables", log, arguments,
       ],
       path: "Sources/Commands/margay", swiftSettings: strict),
@@ -203,6 +204,9 @@ let package = Package(
     tests("BGPProgram", [
       "BGPProgram", "BGPTransport", "BGPMessages", "BGPRoutes", "KernelSandbox", "DatastoreMemory", "Datastore", "NetlinkEdge", "Sockets", "HealthServer", "JSON", "Resources",
       "Addresses", log,
+    ]),
+    tests("Controllers", [
+      "ControllersProgram", "Datastore", "DatastoreMemory", "DatastoreEtcd", "EtcdServer", "HealthServer", "JSON", "Resources", "Sockets", log,
     ]),
     tests("Lab", ["LabProgram", "BGPProgram", "Documents", "JSON", "PolicyOracle", "Resources", "Sockets", "Addresses"]),
     .executableTarget(name: "supervisor-probe", dependencies: ["NodeProgram", log], path: "Testing/supervisor-probe"),

@@ -442,7 +442,7 @@ def host_out_of_reach(lab):
     places = {line.split()[4] for line in listening.splitlines()}
     local = {place for place in places if place.startswith(("127.", "[::1]"))}
     expect_equal({place.rsplit(":", 1)[1] for place in places - local}, {"179"}, "ports of host1 that others can reach: BGP, and no datastore and no status")
-    expect_equal({place.rsplit(":", 1)[1] for place in local}, {"9097", "9099"}, "ports of host1's loopback: the health of bgp and felix")
+    expect_equal({place.rsplit(":", 1)[1] for place in local}, {"9094", "9097", "9099"}, "ports of host1's loopback: the health of controllers, bgp and felix")
     with inside(lab.namespace("rack")):
         for address in ("172.30.1.2", "fd30:0:0:1::2"):
             with socket.create_connection((address, 179), 3):

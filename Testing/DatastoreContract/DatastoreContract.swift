@@ -52,7 +52,7 @@ public struct ContractClaim: Sendable, CustomStringConvertible {
 }
 
 public enum DatastoreContract {
-  public static let claims: [ContractClaim] = keyClaims + watchClaims + leaseClaims
+  public static let claims: [ContractClaim] = keyClaims + watchClaims + leaseClaims + electionClaims
 }
 
 func expect(_ isTrue: Bool, _ message: @autoclosure () -> String, line: Int = #line) throws {

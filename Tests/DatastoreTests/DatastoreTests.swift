@@ -20,7 +20,7 @@ struct MemoryContractTests {
       let clock = TestClock()
       let store = MemoryDatastore(now: { clock.now })
       return StoreUnderTest(
-        first: store, second: store, compact: { store.compact(upTo: $0) },
+        first: store, second: store, compact: { try await store.compact(upTo: $0) },
         elapse: {
           clock.step(seconds: $0)
           await store.expireLeases()

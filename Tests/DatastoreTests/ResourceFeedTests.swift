@@ -100,7 +100,7 @@ struct ResourceFeedTests {
     try await store.apply(set("changed", "11.0.0.0/8"))
     try await store.delete(ResourceKey(.globalNetworkSet, name: "deleted"))
     let last = try await store.create(set("new", "10.0.0.0/8")).revision
-    datastore.compact(upTo: last)
+    try await datastore.compact(upTo: last)
     let state = try await consumer.wait { $0.revision >= last }
     #expect(Set(state.objects.keys.map(\.name)) == ["same", "changed", "new"])
     #expect(state.deliveries.filter { $0.name == "same" }.count == 1)
@@ -143,7 +143,7 @@ struct ResourceFeedTests {
     for round in 0..<60 {
       try await store.apply(set("s\(round % 7)", "10.0.\(round).0/24"))
       if round % 5 == 0 { try await store.delete(ResourceKey(.globalNetworkSet, name: "s\(round % 7)")) }
-      if round % 3 == 0 { datastore.compact(upTo: try await datastore.list(prefix: "/none").revision) }
+      if round % 3 == 0 { try await datastore.compact(upTo: try await datastore.list(prefix: "/none").revision) }
       if round % 10 == 9 {
         datastore.setOutage("round \(round)")
         datastore.setOutage(nil)

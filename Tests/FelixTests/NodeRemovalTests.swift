@@ -41,6 +41,7 @@ private final class Starting: Datastore {
   func grantLease(seconds: Int) async throws(DatastoreError) -> LeaseID { try await base.grantLease(seconds: seconds) }
   func keepAlive(_ lease: LeaseID) async throws(DatastoreError) { try await base.keepAlive(lease) }
   func revoke(_ lease: LeaseID) async throws(DatastoreError) { try await base.revoke(lease) }
+  func compact(upTo revision: Revision) async throws(DatastoreError) { try await base.compact(upTo: revision) }
   func close() async { await base.close() }
 }
 

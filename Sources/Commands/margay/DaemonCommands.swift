@@ -1,7 +1,8 @@
-/// The daemons' roles: node (the supervisor), felix, bgp.
+/// The daemons' roles: node (the supervisor), felix, bgp, controllers.
 import Addresses
 import ArgumentParser
 import BGPProgram
+import ControllersProgram
 import Datastore
 import Datastores
 import FelixProgram
@@ -37,12 +38,13 @@ struct NodeCommand: ParsableCommand {
     defaultSubcommand: Run.self)
 
   struct Run: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Run felix and bgp of this host, and restart what crashes.")
+    static let configuration = CommandConfiguration(abstract: "Run felix, bgp and controllers of this host, and restart what crashes.")
     @OptionGroup var daemon: DaemonOptions
     @OptionGroup var store: DatastoreOptions
     @Option(name: .long, help: "This node's IPv4 address with the length of its subnet; detected without it.") var ipv4: String?
     @Option(name: .long, help: "This node's IPv6 address with the length of its subnet; detected without it.") var ipv6: String?
     @Option(name: .long, help: "This node's AS number, when its Node object has none.") var asNumber: UInt32?
+    @Flag(name: .long, help: "Leave the cluster's housekeeping to other nodes: start no controllers here.") var noControllers = false
 
     func run() async throws {
       try daemon.requireRoot("node")
@@ -70,7 +72,7 @@ struct NodeCommand: ParsableCommand {
         executable: executablePath(),
         children: [
           SupervisedChild(name: "felix", arguments: ["felix"] + common), SupervisedChild(name: "bgp", arguments: ["bgp"] + common),
-        ],
+        ] + (noControllers ? [] : [SupervisedChild(name: "controllers", arguments: ["controllers"] + common)]),
         runDirectory: daemon.runDir, log: log)
       try supervisor.run()
     }
@@ -104,5 +106,27 @@ struct BGP: ParsableCommand {
       log: Logger(label: "bgp"))
     options.environment = servingEnvironment()
     try BGPProgram.run(options)
+  }
+}
+
+struct Controllers: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "controllers", abstract: "The cluster's housekeeping alone; `margay node` starts it.",
+    discussion: """
+      Runs on as many hosts as you like: one of them, elected by a key in the datastore, works, and the others wait for its end. Needs no \
+      root. Health and metrics are at localhost:9094, or where KubeControllersConfiguration's prometheusMetricsPort, MARGAY_CONTROLLERS_PORT \
+      and MARGAY_CONTROLLERS_HOST say.
+      """)
+  @OptionGroup var daemon: DaemonOptions
+  @OptionGroup var store: DatastoreOptions
+
+  func run() throws {
+    try bootstrapLogging("controllers", level: daemon.logLevel)
+    var options = ControllersProgram.Options(
+      nodeName: daemon.nodeName, runDirectory: daemon.runDir, datastore: try store.open(), loop: try EventLoop(),
+      log: Logger(label: "controllers"))
+    options.environment = Dictionary(
+      uniqueKeysWithValues: ControllersSettings.variables.compactMap { name in environment(name).map { (name, $0) } })
+    try ControllersProgram.run(options)
   }
 }

@@ -5,6 +5,7 @@ import JSON
 import LabProgram
 import Names
 import NodeProgram
+import Sockets
 import Tables
 
 struct NodeStatus: AsyncParsableCommand {
@@ -35,12 +36,16 @@ struct NodeStatus: AsyncParsableCommand {
   private func showHost() -> Int32 {
     let felix = StatusReader.read("\(runDir)/felix.sock")
     let bgp = StatusReader.read("\(runDir)/bgp.sock")
+    // A node may leave the housekeeping to others: then there is not even a socket.
+    let runsControllers = Files.exists("\(runDir)/controllers.sock")
+    let controllers = runsControllers ? StatusReader.read("\(runDir)/controllers.sock") : nil
     if isJSON {
-      write((["felix": felix ?? nil, "bgp": bgp ?? nil] as JSONValue).text(pretty: true) + "\n")
+      write((["felix": felix ?? nil, "bgp": bgp ?? nil, "controllers": controllers ?? nil] as JSONValue).text(pretty: true) + "\n")
     } else {
       let palette = palette()
       let node = felix?["node"]?.string ?? "this host"
       write(Self.head("felix", felix, palette) + Self.head("bgp", bgp, palette))
+      if runsControllers { write(Self.head("controllers", controllers, palette) + Self.tasks(controllers, palette)) }
       write("\n" + LabReport.endpoints([(node, felix)]).text(palette) + "\n")
       for endpoint in felix?["endpoints"]?.array ?? [] {
         guard let problem = endpoint["problem"]?.string else { continue }
@@ -49,9 +54,9 @@ struct NodeStatus: AsyncParsableCommand {
       write(LabReport.sessions([(node, bgp)]).text(palette) + "\n")
       write(LabReport.routes([(node, bgp)]).text(palette))
     }
-    guard let felix, let bgp else { return 1 }
+    guard let felix, let bgp, runsControllers == (controllers != nil) else { return 1 }
     func isEmpty(_ document: JSONValue, _ member: String) -> Bool { document[member]?.array?.isEmpty ?? true }
-    let isGood = [felix, bgp].allSatisfy { isEmpty($0, "problems") && isEmpty($0, "findings") && $0["health"]?["ok"]?.bool != false }
+    let isGood = ([felix, bgp] + (controllers.map { [$0] } ?? [])).allSatisfy { isEmpty($0, "problems") && isEmpty($0, "findings") && $0["health"]?["ok"]?.bool != false }
     return isGood ? 0 : 2
   }
 
@@ -76,6 +81,18 @@ struct NodeStatus: AsyncParsableCommand {
       text += "  \(palette("finding", .yellow)): \(object): \(finding["finding"]?.string ?? "")\(since(finding["since"]?.string))\n"
     }
     return text
+  }
+
+  /// What the leader has done.
+  private static func tasks(_ document: JSONValue?, _ palette: Palette) -> String {
+    guard document?["leads"]?.bool == true else { return "" }
+    return (document?["tasks"]?.array ?? []).map { task in
+      let name = palette(task["name"]?.string ?? "?", .dim)
+      guard let period = task["periodSeconds"]?.integer else { return "  \(name): switched off\n" }
+      let run = task["lastRun"]?.string.map { "last \(ago($0))" } ?? "not run yet"
+      let deed = task["lastDeed"]?.string.map { "; \($0)" } ?? ""
+      return "  \(name): every \(duration(period)), \(run)\(deed)\n"
+    }.joined()
   }
 
   // MARK: The cluster

@@ -103,5 +103,8 @@ public protocol Datastore: Sendable {
   func grantLease(seconds: Int) async throws(DatastoreError) -> LeaseID
   func keepAlive(_ lease: LeaseID) async throws(DatastoreError)
   func revoke(_ lease: LeaseID) async throws(DatastoreError)
+  /// Forgets the history up to and including `revision`, for everybody: watches from before it end with `.compacted`, the present stays. What
+  /// is forgotten already is success.
+  func compact(upTo revision: Revision) async throws(DatastoreError)
   func close() async
 }

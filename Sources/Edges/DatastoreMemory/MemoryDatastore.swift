@@ -123,7 +123,8 @@ public final class MemoryDatastore: Datastore {
   public func expireLeases() async { try? access { (_) throws(DatastoreError) in } }
 
   /// Forgets the history up to and including `revision`; watchers further back are told so.
-  public func compact(upTo revision: Revision) {
+  public func compact(upTo revision: Revision) async throws(DatastoreError) {
+    try access { (_) throws(DatastoreError) in }
     state.withLock { $0.compact(upTo: revision) }
     gate.stir()
   }
