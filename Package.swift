@@ -171,6 +171,7 @@ let package = Package(
     tests("FuzzTargets", ["FuzzTargets"]),
     tests("Selectors", ["Selectors", "Names"]),
     tests("Documents", ["JSON", "Documents", "Resources", "Addresses"]),
+    tests("FieldTable", ["JSON", "Documents", "Resources", "Datastore", "DatastoreMemory", "Sockets"]),
     tests("Calculation", ["Calculation", "HostPlans", "Deltas", "Resources", "Selectors", "Names", "Addresses", "RandomClusters"]),
     tests("PolicyOracle", ["PolicyOracle", "Calculation", "HostPlans", "Resources", "Addresses", "RandomClusters"]),
     tests("PolicyRendering", [

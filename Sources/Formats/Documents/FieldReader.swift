@@ -11,11 +11,16 @@ package final class Findings {
   private let document: PositionedDocument?
   package private(set) var errors: [DocumentError] = []
   package private(set) var warnings: [DocumentError] = []
+  /// What the readers asked for and what they let pass unread, if somebody wants to know: the fields that exist.
+  package private(set) var trace: FieldTrace?
 
-  package init(isStrict: Bool, document: PositionedDocument? = nil) {
+  package init(isStrict: Bool, document: PositionedDocument? = nil, traces: Bool = false) {
     self.isStrict = isStrict
     self.document = document
+    trace = traces ? FieldTrace() : nil
   }
+  fileprivate func note(asked path: JSONPath) { trace?.asked.insert(path) }
+  fileprivate func note(passed path: JSONPath) { trace?.passed.insert(path) }
 
   private func make(_ path: JSONPath, _ value: JSONValue?, _ rule: String, _ fix: String?, atName: Bool) -> DocumentError {
     let position = document.map { atName ? $0.positions.namePosition(of: path) : $0.position(of: path) }
@@ -34,6 +39,14 @@ package final class Findings {
   }
 }
 
+/// The fields of one document that its readers know.
+package struct FieldTrace: Sendable {
+  /// Read, whether the document has them or not.
+  package var asked: Set<JSONPath> = []
+  /// Known by name; kept as they stand.
+  package var passed: Set<JSONPath> = []
+}
+
 package final class FieldReader {
   package let object: JSONObject
   package let path: JSONPath
@@ -49,6 +62,7 @@ package final class FieldReader {
   /// The member's value; nil if it is absent or null, which mean the same in Kubernetes documents.
   package func value(_ name: String) -> JSONValue? {
     if !asked.contains(name) { asked.append(name) }
+    if findings.trace != nil { findings.note(asked: path(name)) }
     guard let value = object[name], !value.isNull else { return nil }
     return value
   }
@@ -58,10 +72,11 @@ package final class FieldReader {
   /// have no effect here; `hints` need no warning either.
   package func finish(inert: [String] = [], hints: [String] = [], unknownIsFault: Bool = false, unknownIsWarning: Bool = false) {
     if !findings.isStrict && !unknownIsFault { return }
+    if findings.trace != nil { for name in inert + hints { findings.note(passed: path(name)) } }
     for member in object.members where !asked.contains(member.name) && !hints.contains(member.name) {
       let memberPath = path(member.name)
       if inert.contains(member.name) {
-        if !member.value.isNull { warnInert(member.name) }
+        if !member.value.isNull { warnUnused(member.name) }
         continue
       }
       let known = asked + inert + hints
@@ -76,8 +91,12 @@ package final class FieldReader {
     }
   }
 
-  /// A field that is understood and stored, and nothing more.
-  package func warnInert(_ name: String) { findings.warning(path(name), nil, "is kept, but has no effect yet") }
+  /// Fields that are read and checked, but that no program acts upon so far.
+  package func warnUnused(_ names: String...) {
+    for name in names where object[name].map({ !$0.isNull }) ?? false {
+      findings.warning(path(name), nil, "is kept, but has no effect yet")
+    }
+  }
 
   // MARK: Plain types
 

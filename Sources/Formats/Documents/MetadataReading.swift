@@ -13,7 +13,8 @@ extension FieldReader {
       resourceVersion: string("resourceVersion").flatMap { $0.isEmpty ? nil : $0 }, creationTimestamp: string("creationTimestamp"),
       labels: labels("labels"), annotations: stringMap("annotations"))
     if findings.isStrict { checkBookkeeping() }
-    finish()
+    // An API server's own notes.
+    finish(hints: ["managedFields"])
     return metadata
   }
 
@@ -102,8 +103,6 @@ extension FieldReader {
       _ = owner.bool("blockOwnerDeletion")
       owner.finish()
     }
-    // Written by API servers; opaque.
-    _ = array("managedFields")
     _ = string("selfLink")
   }
 }

@@ -12,13 +12,6 @@ extension FieldReader {
     return nil
   }
 
-  /// Fields that are read and checked, but that no program acts upon so far.
-  func warnUnused(_ names: String...) {
-    for name in names where object[name].map({ !$0.isNull }) ?? false {
-      findings.warning(path(name), nil, "is kept, but has no effect yet")
-    }
-  }
-
   /// A text that must not be empty; an empty one counts as absent in Calico.
   func word(_ name: String) -> String? { string(name).flatMap { $0.isEmpty ? nil : $0 } }
 

@@ -26,7 +26,16 @@ public enum ResourceCodec {
 
   /// Like `decodeStrict`, with the warnings.
   public static func review(_ document: PositionedDocument, defaultNamespace: String = "default") -> Review {
-    let findings = Findings(isStrict: true, document: document)
+    review(document, Findings(isStrict: true, document: document), defaultNamespace)
+  }
+
+  /// Like `review`, with the fields that its readers know.
+  package static func reviewTracing(_ document: PositionedDocument) -> (review: Review, trace: FieldTrace) {
+    let findings = Findings(isStrict: true, document: document, traces: true)
+    return (review(document, findings, "default"), findings.trace!)
+  }
+
+  private static func review(_ document: PositionedDocument, _ findings: Findings, _ defaultNamespace: String) -> Review {
     let resource = decodeAll(document, findings, defaultNamespace)
     let errors = findings.errors.sorted { ($0.position ?? .start) < ($1.position ?? .start) }
     return Review(resource: errors.isEmpty ? resource : nil, errors: errors, warnings: findings.warnings)
@@ -72,7 +81,10 @@ public enum ResourceCodec {
       findings.error(document.root, nil, "has no apiVersion", fix: "add apiVersion: \(apiVersion)")
     }
     guard let word = reader.string("kind") else {
-      if reader.value("kind") == nil { findings.error(document.root, nil, "has no kind", fix: "add one, such as kind: NetworkPolicy") }
+      if reader.value("kind") == nil {
+        findings.error(document.root, nil, "has no kind", fix: "add one, such as kind: NetworkPolicy")
+        reader.finish(hints: ["metadata", "spec", "status"])
+      }
       return nil
     }
     guard let kind = Kind(rawValue: word) else {

@@ -45,16 +45,23 @@ extension ResourceCodec {
       }
       if let beforeValue {
         members.append(JSONObject.Member(member.name, merge(value, onto: member.value, readAs: beforeValue)))
-      } else if member.value.object != nil, value.object != nil {
-        members.append(JSONObject.Member(member.name, merge(value, onto: member.value, readAs: .object(JSONObject()))))
       } else {
-        members.append(JSONObject.Member(member.name, strip(value)))
+        members.append(JSONObject.Member(member.name, overlay(value, onto: member.value)))
       }
     }
     for member in new.members where member.name != faultMark && oldValues[member.name] == nil {
       members.append(JSONObject.Member(member.name, strip(member.value)))
     }
     return JSONObject(members)
+  }
+
+  /// Onto something that could not be read: what it holds besides stays, in lists of the same length element by element.
+  private static func overlay(_ new: JSONValue, onto old: JSONValue) -> JSONValue {
+    switch (new, old) {
+    case (.object(let new), .object(let old)): .object(merge(new, onto: old, readAs: JSONObject()))
+    case (.array(let new), .array(let old)) where new.count == old.count: .array(zip(new, old).map { overlay($0, onto: $1) })
+    default: strip(new)
+    }
   }
 
   private static func merge(_ new: [JSONValue], onto old: [JSONValue], readAs before: [JSONValue]) -> [JSONValue] {

@@ -22,9 +22,10 @@ extension FieldReader {
     }
     spec.profiles = strings("profiles")
     for (value, path) in array("ports") {
-      guard let reader = reader(value, path), let port = reader.endpointPort() else { continue }
+      guard let reader = reader(value, path) else { continue }
+      let port = reader.endpointPort()
       reader.finish()
-      spec.ports.append(port)
+      if let port { spec.ports.append(port) }
     }
     finish()
     return spec

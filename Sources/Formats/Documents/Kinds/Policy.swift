@@ -47,7 +47,7 @@ extension FieldReader {
       guard let hint = choice(value, path, PolicySpec.PerformanceHint.self) else { continue }
       if spec.performanceHints.contains(hint) { findings.refusal(path, value, "appears twice") } else { spec.performanceHints.append(hint) }
     }
-    if !spec.performanceHints.isEmpty { warnInert("performanceHints") }
+    warnUnused("performanceHints")
     finish()
     return spec
   }

@@ -34,12 +34,14 @@ extension FieldReader {
       if spec.mac == nil { findings.error(path("mac"), value, "is not a MAC address", fix: "write it like 02:00:5e:10:00:01") }
     }
     for (value, path) in array("ports") {
-      guard let reader = reader(value, path), let port = reader.endpointPort() else { continue }
+      guard let reader = reader(value, path) else { continue }
+      let port = reader.endpointPort()
       // Port 0 is how absent is written by some.
       let hostPort = reader.integer("hostPort", in: 0...65535).flatMap { $0 == 0 ? nil : UInt16($0) }
       let hostIP = reader.address("hostIP")
-      for name in ["hostPort", "hostIP"] where reader.value(name) != nil { reader.warnInert(name) }
+      reader.warnUnused("hostPort", "hostIP")
       reader.finish()
+      guard let port else { continue }
       spec.ports.append(
         WorkloadEndpointSpec.NamedPort(
           name: port.name, protocol: port.ipProtocol, port: port.port, hostPort: hostPort, hostIP: hostIP))
@@ -51,7 +53,7 @@ extension FieldReader {
     spec.ipNATs = ipNATs(of: spec)
     spec.qosControls = reader("qosControls").map { $0.qosControls() }
     spec.allowedIPs = array("allowedIps").compactMap { prefix($0.value, $0.path, masked: false) }
-    for name in ["ipNATs", "qosControls"] where value(name) != nil { warnInert(name) }
+    warnUnused("ipNATs", "qosControls")
     finish()
     return spec
   }
