@@ -18,12 +18,20 @@ final class CountingDatastore: Datastore {
   enum Failure { case before, after }
   private let base: any Datastore
   private let state = Mutex((count: 0, failAt: Int?.none, failure: Failure.before))
+  private let readCount = Mutex(0)
   init(_ base: any Datastore) { self.base = base }
   var name: String { base.name }
   var transactions: Int { state.withLock { $0.count } }
   func fail(_ failure: Failure, at number: Int) { state.withLock { $0 = (0, number, failure) } }
-  func get(_ key: String) async throws(DatastoreError) -> KeyValue? { try await base.get(key) }
-  func list(prefix: String) async throws(DatastoreError) -> (items: [KeyValue], revision: Revision) { try await base.list(prefix: prefix) }
+  var reads: Int { readCount.withLock { $0 } }
+  func get(_ key: String) async throws(DatastoreError) -> KeyValue? {
+    readCount.withLock { $0 += 1 }
+    return try await base.get(key)
+  }
+  func list(prefix: String) async throws(DatastoreError) -> (items: [KeyValue], revision: Revision) {
+    readCount.withLock { $0 += 1 }
+    return try await base.list(prefix: prefix)
+  }
   func transact(if comparisons: [Comparison], then operations: [DatastoreOperation]) async throws(DatastoreError) -> TransactionResult {
     let failure = state.withLock { state -> Failure? in
       state.count += 1

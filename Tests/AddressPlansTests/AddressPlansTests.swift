@@ -135,7 +135,7 @@ struct PoolChoiceTests {
   private func chosen(
     _ pools: [Resource], _ family: IPFamily = .v4, labels: [String: String] = [:], requested: [String] = []
   ) -> ([String], [String]) {
-    let (chosen, problems) = PoolChoice.pools(pools, family: family, nodeLabels: labels, requested: requested)
+    let (chosen, problems) = PoolChoice.pools(pools.compactMap { PoolChoice.Pool($0) }, family: family, nodeLabels: labels, requested: requested)
     return (chosen.map(\.cidr.description), problems)
   }
 

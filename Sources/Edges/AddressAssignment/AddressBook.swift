@@ -3,12 +3,12 @@
 /// Calico writes handle, affinity and block one after another. Here one transaction writes them together, so a crash at any point leaves
 /// all or nothing, and one attachment costs one write. What Calico's own steps left half-way (a pending affinity, a count without an
 /// address) is taken up where it stands.
-import AddressPlans
+public import AddressPlans
 public import Addresses
 public import Datastore
 import JSON
-import Names
-import Resources
+public import Names
+public import Resources
 
 public enum AddressBookError: Error, Sendable, CustomStringConvertible {
   /// Nothing to give; the text says why, by pool.
@@ -44,27 +44,56 @@ public struct Assignment: Hashable, Sendable {
   public var messages: [String] = []
 }
 
+/// Where addresses may come from, and how many of them.
+public struct AssignmentTerms: Hashable, Sendable {
+  /// Names or CIDRs; none means any automatic pool.
+  public var pools: [String]
+  public var use: IPPoolSpec.Use
+  /// The most addresses of one family that the handle may hold.
+  public var perHandleMax: Int?
+  /// The most blocks that the owner may have, if fewer than the configuration says.
+  public var blocksMax: Int?
+  public init(pools: [String] = [], use: IPPoolSpec.Use = .workload, perHandleMax: Int? = nil, blocksMax: Int? = nil) {
+    self.pools = pools
+    self.use = use
+    self.perHandleMax = perHandleMax
+    self.blocksMax = blocksMax
+  }
+}
+
 public struct AddressBook: Sendable {
   public let datastore: any Datastore
-  public let node: String
+  /// In whose blocks addresses are looked for first.
+  public let owner: BlockOwner
   let now: @Sendable () -> UTCTime
+  let onStep: AddressStepHook?
+  /// What a long-running process knows already.
+  let desk: AddressDesk?
   static let blocksPerHostMax = 20
   static let attempts = 100
   /// A block of another node that is empty may be taken over when it was claimed longer ago than this.
   static let reclaimAgeSeconds: Int64 = 60
 
-  public init(datastore: any Datastore, node: String) { self.init(datastore: datastore, node: node, now: { UTCTime.now() }) }
-  init(datastore: any Datastore, node: String, now: @escaping @Sendable () -> UTCTime) {
+  public init(datastore: any Datastore, node: String) { self.init(datastore: datastore, owner: .host(node)) }
+  public init(
+    datastore: any Datastore, owner: BlockOwner, desk: AddressDesk? = nil, now: @escaping @Sendable () -> UTCTime = { .now() },
+    onStep: AddressStepHook? = nil
+  ) {
     self.datastore = datastore
-    self.node = node
+    self.owner = owner
+    self.desk = desk
     self.now = now
+    self.onStep = onStep
+  }
+  init(datastore: any Datastore, node: String, now: @escaping @Sendable () -> UTCTime) {
+    self.init(datastore: datastore, owner: .host(node), now: now)
   }
 
+  public var node: String { owner.name }
   /// Everything that says which blocks are this node's.
-  public var affinityRoot: String { AddressKeys.affinities(node: node) }
+  public var affinityRoot: String { AddressKeys.affinities(of: owner) }
   public static func cidr(keyPart text: some StringProtocol) -> IPPrefix? { AddressKeys.cidr(keyPart: text) }
   public static func isConfirmed(affinity value: [UInt8]) -> Bool { AddressKeys.isConfirmed(affinity: value) }
-  var owner: String { "host:\(node)" }
 
   // MARK: Assigning
 
@@ -72,20 +101,46 @@ public struct AddressBook: Sendable {
   public func assign(
     _ family: IPFamily, handle: String, attributes: [String: String] = [:], pools: [String] = []
   ) async throws(AddressBookError) -> IPAddress {
-    var search = try await Search(
-      self, family: family, attribute: .init(handleID: handle, secondary: attributes), requested: pools)
+    let terms = AssignmentTerms(pools: pools)
+    let attribute = AllocationBlock.Attribute(handleID: handle, secondary: attributes)
+    if let quick = try await assignFromDesk([family: terms], attribute) { return quick[0] }
+    return try await search(family, attribute, terms)
+  }
+
+  /// One address of each family; all of them or none. From the node's own blocks both cost one transaction.
+  public func assign(
+    _ terms: [IPFamily: AssignmentTerms], handle: String, attributes: [String: String] = [:]
+  ) async throws(AddressBookError) -> [IPAddress] {
+    let attribute = AllocationBlock.Attribute(handleID: handle, secondary: attributes)
+    if let quick = try await assignFromDesk(terms, attribute) { return quick }
+    var assigned: [IPAddress] = []
+    do throws(AddressBookError) {
+      for (family, terms) in terms.sorted(by: { $0.key == .v4 && $1.key == .v6 }) {
+        assigned.append(try await search(family, attribute, terms))
+      }
+    } catch {
+      if !assigned.isEmpty { try await release(assigned, handle: handle) }
+      throw error
+    }
+    return assigned
+  }
+
+  private func search(
+    _ family: IPFamily, _ attribute: AllocationBlock.Attribute, _ terms: AssignmentTerms
+  ) async throws(AddressBookError) -> IPAddress {
+    var search = try await Search(self, family: family, attribute: attribute, terms: terms)
     if let address = try await search.take(1).first { return address }
     throw .exhausted(search.shortage)
   }
 
-  /// Up to `v4` and `v6` addresses for `handle`. `pools` are names or CIDRs of either family.
+  /// Up to `v4` and `v6` addresses for `handle`.
   public func autoAssign(
-    v4: Int = 0, v6: Int = 0, handle: String, attributes: [String: String] = [:], pools: [String] = []
+    v4: Int = 0, v6: Int = 0, handle: String, attributes: [String: String] = [:], terms: AssignmentTerms = AssignmentTerms()
   ) async throws(AddressBookError) -> Assignment {
     var assignment = Assignment()
     for (family, count) in [(IPFamily.v4, v4), (.v6, v6)] where count > 0 {
       var search = try await Search(
-        self, family: family, attribute: .init(handleID: handle, secondary: attributes), requested: pools)
+        self, family: family, attribute: .init(handleID: handle, secondary: attributes), terms: terms)
       let addresses = try await search.take(count)
       if family == .v4 { assignment.v4 = addresses } else { assignment.v6 = addresses }
       if addresses.count < count {
@@ -99,107 +154,23 @@ public struct AddressBook: Sendable {
   /// host to another.
   public func assign(_ address: IPAddress, handle: String, attributes: [String: String] = [:]) async throws(AddressBookError) {
     guard let pool = try await pool(of: address), !pool.disabled, PoolChoice.sizeFault(pool) == nil else { throw .noPool(address) }
-    let isStrict = try await configuration().strictAffinity
+    let configuration = try await configuration()
     let cidr = IPPrefix(address, length: pool.blockSize)
     var records = Records(book: self, cidr: cidr, handle: handle)
     for _ in 0..<Self.attempts {
       try await records.read()
       var block = try records.block() ?? newBlock(cidr)
-      if isStrict, block.affinity != owner {
+      if configuration.strictAffinity, block.affinity != owner.affinity {
         throw .refused("\(address) is in block \(cidr) of \(block.affinity ?? "nobody"), and strict affinity is set")
       }
+      block.collectCold(at: now(), after: Int64(configuration.cooldownSeconds))
       do throws(AllocationBlock.Fault) {
         try block.assignOrJoin(address, for: .init(handleID: handle, secondary: attributes))
       } catch {
         if case .taken(_, let holder) = error { throw .taken(address, by: holder) }
         throw .store("\(error)")
       }
-      if try await records.write(block, claiming: records.blockItem == nil, handleBy: { $0 + 1 }) { return }
-    }
-    throw .contention("block \(cidr)")
-  }
-
-  // MARK: Releasing and asking
-
-  public func addresses(heldBy handle: String) async throws(AddressBookError) -> [IPAddress] {
-    try await addresses(of: handle) { $0.addresses(heldBy: handle) }
-  }
-  /// What another attachment of the same pod holds as well.
-  public func addresses(sharedBy handle: String) async throws(AddressBookError) -> [IPAddress] {
-    try await addresses(of: handle) { $0.addresses(sharedBy: handle) }
-  }
-  private func addresses(
-    of handle: String, _ choose: (AllocationBlock) -> [IPAddress]
-  ) async throws(AddressBookError) -> [IPAddress] {
-    var addresses: [IPAddress] = []
-    let record = HandleRecord(key: AddressKeys.handle(handle), stored: try await get(AddressKeys.handle(handle)))
-    for cidr in record.blocks {
-      if let item = try await get(AddressKeys.block(cidr)) { addresses += choose(try block(item)) }
-    }
-    return addresses.sorted()
-  }
-
-  /// How long the prefix of the address's block is; full length for an address that is in none.
-  public func blockLength(of address: IPAddress) async throws(AddressBookError) -> UInt8 {
-    try await blockCIDR(of: address)?.length ?? UInt8(address.family.bits)
-  }
-
-  /// Releases everything the handle holds. Nothing is success. Returns what is free now; what is shared stays with the other holder.
-  @discardableResult
-  public func release(handle: String) async throws(AddressBookError) -> [IPAddress] {
-    var released: [IPAddress] = []
-    let record = HandleRecord(key: AddressKeys.handle(handle), stored: try await get(AddressKeys.handle(handle)))
-    for cidr in record.blocks {
-      released += try await release(in: cidr, handle: handle) { $0.addresses(heldBy: handle) }
-    }
-    return released.sorted()
-  }
-
-  /// Releases those of the addresses that somebody holds; with `handle`, only what that one holds. Returns what was released.
-  @discardableResult
-  public func release(_ addresses: [IPAddress], handle: String? = nil) async throws(AddressBookError) -> [IPAddress] {
-    var released: [IPAddress] = []
-    var byBlock: [IPPrefix: [IPAddress]] = [:]
-    for address in addresses {
-      if let cidr = try await blockCIDR(of: address) { byBlock[cidr, default: []].append(address) }
-    }
-    for (cidr, addresses) in byBlock.sorted(by: { $0.key < $1.key }) {
-      let present = try await get(AddressKeys.block(cidr))
-      guard let present, case let block = try block(present) else { continue }
-      // Each holder's count is a record of its own: one transaction per holder.
-      let holders = addresses.compactMap { block.holder(of: $0) }
-      for holder in Set(holders.compactMap(\.handleID) + holders.compactMap { $0.alternate?.handleID }).sorted()
-      where handle == nil || handle == holder {
-        released += try await release(in: cidr, handle: holder) { block in
-          addresses.filter { block.holder(of: $0)?.isHeld(by: holder) == true }
-        }
-      }
-      if handle == nil, addresses.contains(where: { block.holder(of: $0).map { $0.handleID == nil } ?? false }) {
-        released += try await release(in: cidr, handle: nil) { block in
-          addresses.filter { block.holder(of: $0).map { $0.handleID == nil } ?? false }
-        }
-      }
-    }
-    return released.sorted()
-  }
-
-  func release(
-    in cidr: IPPrefix, handle: String?, _ choose: (AllocationBlock) -> [IPAddress]
-  ) async throws(AddressBookError) -> [IPAddress] {
-    var records = Records(book: self, cidr: cidr, handle: handle)
-    for _ in 0..<Self.attempts {
-      try await records.read()
-      guard let stored = try records.block() else {
-        // The handle counts addresses of a block that is gone: drop the count.
-        if try await records.write(nil, handleBy: { _ in 0 }) { return [] }
-        continue
-      }
-      var block = stored
-      let freed = block.release(choose(block), handle: handle).map(\.address)
-      // What remains is counted rather than subtracted: counts without an address (a crash between Calico's two steps) heal on the way.
-      let left = handle.map { Int64(block.addresses(heldBy: $0).count) } ?? 0
-      if block == stored, records.handleCounts(left) { return [] }
-      if try await records.write(block.isEmpty && block.affinity == nil ? nil : block, handleBy: { _ in left }) { return freed }
+      if try await records.write(.assignExact, block, claiming: records.blockItem == nil, handleBy: { $0 + 1 }) { return }
     }
     throw .contention("block \(cidr)")
   }
@@ -212,34 +183,16 @@ public struct AddressBook: Sendable {
   func list(_ prefix: String) async throws(AddressBookError) -> [KeyValue] {
     do throws(DatastoreError) { return try await datastore.list(prefix: prefix).items } catch { throw .datastore(error) }
   }
-  func transact(_ comparisons: [Comparison], _ operations: [DatastoreOperation]) async throws(AddressBookError) -> TransactionResult {
-    do throws(DatastoreError) { return try await datastore.transact(if: comparisons, then: operations) } catch { throw .datastore(error) }
-  }
-  func pools() async throws(AddressBookError) -> [Resource] {
-    do throws(ResourceStoreError) {
-      return try await ResourceStore(datastore).list(.ipPool).items.map(\.resource)
+  func transact(
+    _ step: AddressStep, _ comparisons: [Comparison], _ operations: [DatastoreOperation]
+  ) async throws(AddressBookError) -> TransactionResult {
+    onStep?(step, .before)
+    do throws(DatastoreError) {
+      let result = try await datastore.transact(if: comparisons, then: operations)
+      if case .committed = result { onStep?(step, .after) }
+      return result
     } catch {
-      throw AddressBookError(error)
-    }
-  }
-  func nodeLabels() async throws(AddressBookError) -> [String: String] {
-    do throws(ResourceStoreError) {
-      return try await ResourceStore(datastore).get(ResourceKey(.node, name: node))?.resource.metadata.labels ?? [:]
-    } catch {
-      throw AddressBookError(error)
-    }
-  }
-  func configuration() async throws(AddressBookError) -> AddressConfiguration {
-    guard let item = try await get(AddressKeys.configuration) else { return AddressConfiguration() }
-    guard let document = try? JSONValue(parsing: item.value) else {
-      throw .store("\(item.key) cannot be read; correct or delete it")
-    }
-    return AddressConfiguration(parsing: document)
-  }
-  /// What IPReservations keep out of automatic assignment. One that cannot be read reserves what of it can be.
-  func reserved() async throws(AddressBookError) -> [IPPrefix] {
-    try await list(AddressKeys.reservations).flatMap { item in
-      ((try? JSONValue(parsing: item.value))?["spec"]?["reservedCIDRs"]?.array ?? []).compactMap { $0.string.flatMap { IPPrefix($0) } }
+      throw .datastore(error)
     }
   }
   func block(_ item: KeyValue) throws(AddressBookError) -> AllocationBlock {
@@ -248,22 +201,7 @@ public struct AddressBook: Sendable {
   func newBlock(_ cidr: IPPrefix) -> AllocationBlock {
     let now = now()
     return AllocationBlock(
-      cidr: cidr, affinity: owner, claimTime: now.text, sequenceNumber: UInt64(now.unixSeconds) * 1_000_000_000 + UInt64(now.nanoseconds))
-  }
-
-  private func pool(of address: IPAddress) async throws(AddressBookError) -> IPPoolSpec? {
-    for resource in try await pools() {
-      if case .ipPool(let pool) = resource.spec, pool.cidr.contains(address) { return pool }
-    }
-    return nil
-  }
-  /// The block that holds the address: of its pool's size, or (the pool is gone, or had another size) whichever covers it.
-  private func blockCIDR(of address: IPAddress) async throws(AddressBookError) -> IPPrefix? {
-    if let pool = try await pool(of: address), PoolChoice.sizeFault(pool) == nil {
-      let cidr = IPPrefix(address, length: pool.blockSize)
-      if try await get(AddressKeys.block(cidr)) != nil { return cidr }
-    }
-    return try await list(AddressKeys.blocks(address.family)).lazy.compactMap { AddressKeys.cidr(ofKey: $0.key) }
-      .first { $0.contains(address) }
+      cidr: cidr, affinity: owner.affinity, claimTime: now.text,
+      sequenceNumber: UInt64(now.unixSeconds) * 1_000_000_000 + UInt64(now.nanoseconds))
   }
 }

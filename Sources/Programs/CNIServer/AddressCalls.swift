@@ -28,11 +28,15 @@ struct AddressCalls: Sendable {
     }
   }
 
+  /// Tells whoever looks for leaked addresses that no WorkloadEndpoint will stand for this one: it is in use until it is released.
+  static let withoutEndpoint = ["margay/endpoint": "none"]
+
   /// The addresses stand for themselves: no gateway, no routes. Whoever makes the interface knows what its link looks like.
   private func add(_ call: CNICall, _ configuration: NetworkConfiguration, _ workload: Workload) async throws(CNIError) -> CNIResult {
     try await records.requireReady()
-    let request = try AddressRequest(configuration, call.arguments, workload)
-    let given = try await calling("assign addresses", { try await addresses.assign(request) })
+    var request = try AddressRequest(configuration, call.arguments, workload)
+    request.attributes.merge(Self.withoutEndpoint) { $1 }
+    let given = try await calling("assign addresses", { [request] in try await addresses.assign(request) })
     do throws(CNIError) {
       guard !given.isEmpty else { throw CNIError(.failed, "no address was assigned: neither family was asked for") }
       // An address that was asked for by name stands alone; one out of a block has the block's length, as Calico's has: addresses of
@@ -93,8 +97,7 @@ struct AddressReturns: Sendable {
   /// Forgets the flows of what the handle holds, and of what the endpoint's record says, then releases what the handle holds. Flows of an
   /// address that the pod has on another host as well are the pod's, and go on there.
   func giveBack(_ handle: String, alsoForget recorded: [IPAddress] = []) async throws(CNIError) {
-    let held = try await calling("read the addresses of \(handle)", { try await addresses.addresses(heldBy: handle) })
-    let shared = held.isEmpty ? [] : try await calling("read the addresses of \(handle)", { try await addresses.addresses(sharedBy: handle) })
+    let (held, shared) = try await calling("read the addresses of \(handle)", { try await addresses.holding(of: handle) })
     let gone = Set(held).union(recorded).subtracting(shared).sorted()
     if !gone.isEmpty {
       try await calling("forget the flows of \(gone.map(\.description).joined(separator: " "))", { try await flows.forget(gone) })

@@ -69,8 +69,17 @@ public protocol AddressSource: Sendable {
   func addresses(heldBy handle: String) async throws -> [IPAddress]
   /// Those of them that another attachment of the same pod holds as well.
   func addresses(sharedBy handle: String) async throws -> [IPAddress]
+  /// Both at once.
+  func holding(of handle: String) async throws -> (held: [IPAddress], shared: [IPAddress])
   /// Releases everything the handle holds; nothing is success. What is shared stays with the other holder.
   func release(handle: String) async throws
+}
+
+extension AddressSource {
+  public func holding(of handle: String) async throws -> (held: [IPAddress], shared: [IPAddress]) {
+    let held = try await addresses(heldBy: handle)
+    return (held, held.isEmpty ? [] : try await addresses(sharedBy: handle))
+  }
 }
 
 /// The objects that the server reads and writes.

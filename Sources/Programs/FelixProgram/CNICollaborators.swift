@@ -56,25 +56,27 @@ struct StoredEndpoints: EndpointRecords {
 
 struct BookedAddresses: AddressSource {
   let datastore: any Datastore
+  /// What is at hand for assignments of this node; another node's are looked up.
+  var desk: AddressDesk?
 
-  private func book(_ node: String) -> AddressBook { AddressBook(datastore: datastore, node: node) }
+  private func book(_ node: String? = nil) -> AddressBook {
+    if let desk, node == nil || node == desk.book.node { return desk.book }
+    return AddressBook(datastore: datastore, node: node ?? "")
+  }
 
   func assign(_ request: AddressRequest) async throws -> [IPAddress] { try await unwrapping { try await assignAll(request) } }
 
   private func assignAll(_ request: AddressRequest) async throws -> [IPAddress] {
     let book = book(request.node)
+    guard !request.exact.isEmpty else {
+      let terms = request.families.map { ($0, AssignmentTerms(pools: request.pools[$0] ?? [])) }
+      return try await book.assign(Dictionary(terms) { $1 }, handle: request.handle, attributes: request.attributes)
+    }
     var assigned: [IPAddress] = []
     do {
-      if request.exact.isEmpty {
-        for family in request.families {
-          assigned.append(
-            try await book.assign(family, handle: request.handle, attributes: request.attributes, pools: request.pools[family] ?? []))
-        }
-      } else {
-        for address in request.exact {
-          try await book.assign(address, handle: request.handle, attributes: request.attributes)
-          assigned.append(address)
-        }
+      for address in request.exact {
+        try await book.assign(address, handle: request.handle, attributes: request.attributes)
+        assigned.append(address)
       }
     } catch {
       // All or none. The handle is this attachment's own, so whatever it holds was taken just now.
@@ -84,13 +86,13 @@ struct BookedAddresses: AddressSource {
     return assigned
   }
   func blockLength(of address: IPAddress) async throws -> UInt8 {
-    try await unwrapping { try await book("").blockLength(of: address) }
+    try await unwrapping { try await book().blockLength(of: address) }
   }
-  func addresses(heldBy handle: String) async throws -> [IPAddress] {
-    try await unwrapping { try await book("").addresses(heldBy: handle) }
+  func addresses(heldBy handle: String) async throws -> [IPAddress] { try await holding(of: handle).held }
+  func addresses(sharedBy handle: String) async throws -> [IPAddress] { try await holding(of: handle).shared }
+  func holding(of handle: String) async throws -> (held: [IPAddress], shared: [IPAddress]) {
+    let holding = try await unwrapping { try await book().holding(of: handle) }
+    return (holding.addresses, holding.shared)
   }
-  func addresses(sharedBy handle: String) async throws -> [IPAddress] {
-    try await unwrapping { try await book("").addresses(sharedBy: handle) }
-  }
-  func release(handle: String) async throws { try await unwrapping { _ = try await book("").release(handle: handle) } }
+  func release(handle: String) async throws { try await unwrapping { _ = try await book().release(handle: handle) } }
 }

@@ -32,10 +32,11 @@ public enum FelixProgram {
     try Files.makeDirectories(options.stateDirectory)
     try loop.onSignal([SIGTERM, SIGINT]) { _ in loop.stop() }
     let agent = try FelixAgent(node: options.node, loop: loop, readiness: readiness, log: log)
+    let desk = AddressDesk(datastore, node: options.node)
     let server = CNIServer(
       options: CNIServerOptions(
         nodeName: options.node, socketPath: "\(options.runDirectory)/cni.sock", tombstoneDirectory: "\(options.stateDirectory)/tombstones"),
-      records: StoredEndpoints(store: ResourceStore(datastore)), addresses: BookedAddresses(datastore: datastore), programmed: readiness,
+      records: StoredEndpoints(store: ResourceStore(datastore)), addresses: BookedAddresses(datastore: datastore, desk: desk), programmed: readiness,
       log: Logger(label: "cni"))
     let reporter = StatusReporter(datastore, node: options.node, loop: loop)
     agent.reporter = reporter
@@ -61,7 +62,7 @@ public enum FelixProgram {
     // Until the datastore has been read: a probe must be able to hear that it has not.
     health.want(ServingPlan(.felix, [], environment: options.environment))
     let leased = reporter.leased
-    let telling = [Task.detached { await health.run() }, Task.detached { await leased.run() }]
+    let telling = [Task.detached { await health.run() }, Task.detached { await leased.run() }, Task.detached { await desk.run() }]
     let serving = Task.detached {
       do {
         try await server.run()

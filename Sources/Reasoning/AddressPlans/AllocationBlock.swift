@@ -5,15 +5,19 @@
 /// An address that moves has two holders for a while: the workload's attachment on the old host and the one on the new host come and go in
 /// any order, and whoever leaves last frees the address. The second one stands in Calico's `alternateOwnerAttrs`, with its handle beside
 /// the members that Calico writes there.
+///
+/// An address that was released may have to rest before somebody else gets it (cooldown): it stays allocated, to an attribute without a
+/// handle that says when it was released, and returns to the free ones when its time is over.
 public import Addresses
 public import JSON
+public import Names
 
 public struct AllocationBlock: Hashable, Sendable {
   public struct Attribute: Hashable, Sendable {
     public var handleID: String?
     /// namespace, pod, node, …: for people and for the garbage collector.
     public var secondary: [String: String]
-    /// Members that we do not know (releasedAt): they stay with the attribute they belong to.
+    /// Members that we do not know: they stay with the attribute they belong to.
     var others = JSONObject()
     public init(handleID: String?, secondary: [String: String]) {
       self.handleID = handleID
@@ -38,6 +42,13 @@ public struct AllocationBlock: Hashable, Sendable {
       secondary = [:]
       for member in value?.object?.members ?? [] where member.name != Self.alternateHandle { secondary[member.name] = member.value.string }
     }
+    static let releasedAtMember = "releasedAt"
+    /// Since when the address rests; nil while somebody holds it.
+    public internal(set) var releasedAt: String? {
+      get { others[Self.releasedAtMember]?.string }
+      set { others[Self.releasedAtMember] = newValue.map { .string($0) } }
+    }
+    public var isCooling: Bool { releasedAt != nil }
     public func isHeld(by handle: String) -> Bool { handleID == handle || alternate?.handleID == handle }
     /// True if both are of one pod: its attachments on two hosts.
     func isSameWorkload(as other: Attribute) -> Bool {
@@ -46,7 +57,7 @@ public struct AllocationBlock: Hashable, Sendable {
     }
   }
   public let cidr: IPPrefix
-  /// `host:<node>`, `virtual:<name>`, nil for a block that nobody owns.
+  /// `host:<node>`, `virtual:<name>` (see `BlockOwner`), nil for a block that nobody owns.
   public var affinity: String?
   public var affinityClaimTime: String?
   /// By ordinal: an index into `attributes`, nil when free.
@@ -64,9 +75,11 @@ public struct AllocationBlock: Hashable, Sendable {
     case unreadable(String)
     case notInBlock(IPAddress)
     case taken(IPAddress, by: String?)
+    case cooling(IPAddress, since: String)
     public var description: String {
       switch self {
       case .unreadable(let why): "the block cannot be read: \(why)"
+      case .cooling(let address, let time): "\(address) was released at \(time) and rests for the cooldown"
       case .notInBlock(let address): "\(address) is not in the block"
       case .taken(let address, let holder): "\(address) is taken" + (holder.map { " by \($0)" } ?? "")
       }
@@ -126,21 +139,25 @@ public struct AllocationBlock: Hashable, Sendable {
   /// Takes exactly this address.
   public mutating func assign(_ address: IPAddress, for attribute: Attribute) throws(Fault) {
     guard let ordinal = ordinal(of: address) else { throw .notInBlock(address) }
-    if let index = allocations[ordinal] { throw .taken(address, by: attributes[index].handleID) }
+    if let index = allocations[ordinal] { throw Self.fault(address, attributes[index]) }
     take(ordinal, attribute)
     sequenceNumber &+= 1
+  }
+
+  private static func fault(_ address: IPAddress, _ holder: Attribute) -> Fault {
+    holder.releasedAt.map { .cooling(address, since: $0) } ?? .taken(address, by: holder.handleID)
   }
 
   /// Takes this address if it is free, or joins its holder if that is another attachment of the same pod.
   public mutating func assignOrJoin(_ address: IPAddress, for attribute: Attribute) throws(Fault) {
     guard let ordinal = ordinal(of: address), let index = allocations[ordinal] else { return try assign(address, for: attribute) }
     var holder = attributes[index]
-    guard holder.isSameWorkload(as: attribute), holder.others[Attribute.alternateMember] == nil, holder.handleID != attribute.handleID else {
-      throw .taken(address, by: holder.handleID)
-    }
+    guard !holder.isCooling, holder.isSameWorkload(as: attribute), holder.others[Attribute.alternateMember] == nil,
+      holder.handleID != attribute.handleID
+    else { throw Self.fault(address, holder) }
     holder.alternate = attribute
     hand(ordinal, to: holder)
-    sequenceNumber += 1
+    sequenceNumber &+= 1
   }
 
   private mutating func hand(_ ordinal: Int, to attribute: Attribute) {
@@ -156,15 +173,33 @@ public struct AllocationBlock: Hashable, Sendable {
     sequenceNumberForAllocation[ordinal] = sequenceNumber
   }
 
-  /// Frees those of the addresses that are held, by `handle` if one is given: what that one shares stays with the other. Returns what was
-  /// freed, with its former holder.
+  /// What is to be released: by whom, if one is named, and only as it was assigned under `sequence`, if one is given. What was released and
+  /// assigned anew meanwhile has another number.
+  public struct Release: Hashable, Sendable {
+    public var address: IPAddress
+    public var sequence: UInt64?
+    public init(_ address: IPAddress, sequence: UInt64? = nil) {
+      self.address = address
+      self.sequence = sequence
+    }
+  }
+
   public mutating func release(_ addresses: [IPAddress], handle: String? = nil) -> [(address: IPAddress, holder: Attribute)] {
+    release(addresses.map { Release($0) }, handle: handle)
+  }
+
+  /// Frees those of the addresses that are held, by `handle` if one is given: what that one shares stays with the other. Returns what was
+  /// freed, with its former holder. With `restingFrom` they cool down first.
+  public mutating func release(
+    _ releases: [Release], handle: String? = nil, restingFrom now: UTCTime? = nil
+  ) -> [(address: IPAddress, holder: Attribute)] {
     var freed: [(IPAddress, Attribute)] = []
     var isChanged = false
-    for address in addresses {
-      guard let ordinal = ordinal(of: address), let index = allocations[ordinal] else { continue }
+    for release in releases {
+      guard let ordinal = ordinal(of: release.address), let index = allocations[ordinal], !attributes[index].isCooling else { continue }
+      if let wanted = release.sequence, wanted != sequence(ofOrdinal: ordinal) { continue }
+      var holder = attributes[index]
       if let handle {
-        var holder = attributes[index]
         guard holder.isHeld(by: handle) else { continue }
         if let alternate = holder.alternate {
           if holder.handleID == handle { holder = alternate } else { holder.alternate = nil }
@@ -173,15 +208,72 @@ public struct AllocationBlock: Hashable, Sendable {
           continue
         }
       }
-      freed.append((address, attributes[index]))
-      allocations[ordinal] = nil
-      unallocated.append(ordinal)
+      freed.append((release.address, holder))
+      if let now {
+        holder.handleID = nil
+        holder.alternate = nil
+        holder.releasedAt = now.description
+        hand(ordinal, to: holder)
+      } else {
+        allocations[ordinal] = nil
+        unallocated.append(ordinal)
+      }
       sequenceNumberForAllocation[ordinal] = nil
     }
     guard isChanged || !freed.isEmpty else { return [] }
     dropUnusedAttributes()
     sequenceNumber &+= 1
     return freed
+  }
+
+  private func sequence(ofOrdinal ordinal: Int) -> UInt64 { sequenceNumberForAllocation[ordinal] ?? 0 }
+  /// Under which number the address was assigned; zero in blocks of programs that kept none.
+  public func sequence(of address: IPAddress) -> UInt64? {
+    guard let ordinal = ordinal(of: address), allocations[ordinal] != nil else { return nil }
+    return sequence(ofOrdinal: ordinal)
+  }
+
+  // MARK: Cooldown
+
+  public var cooling: [IPAddress] { addresses(where: \.isCooling) }
+
+  /// Frees what has rested for `seconds`, the longest first. Returns what is free now.
+  @discardableResult
+  public mutating func collectCold(at now: UTCTime, after seconds: Int64) -> [IPAddress] {
+    var cold: [(since: UTCTime, ordinal: Int)] = []
+    for (ordinal, index) in allocations.enumerated() {
+      guard let text = index.flatMap({ attributes[$0].releasedAt }) else { continue }
+      // A time that cannot be read, or that lies ahead, would keep the address for good.
+      let since = UTCTime(text).flatMap { $0 > now ? nil : $0 } ?? UTCTime(unixSeconds: 0)
+      if now.unixSeconds - since.unixSeconds >= seconds { cold.append((since, ordinal)) }
+    }
+    guard !cold.isEmpty else { return [] }
+    cold.sort { ($0.since, $0.ordinal) < ($1.since, $1.ordinal) }
+    for (_, ordinal) in cold {
+      allocations[ordinal] = nil
+      unallocated.append(ordinal)
+    }
+    dropUnusedAttributes()
+    sequenceNumber &+= 1
+    return cold.map { address($0.ordinal) }
+  }
+
+  // MARK: Owners of an address
+
+  /// Sets what is known of the holders of an address: the owner's attributes and those of whoever else has it. Nil leaves as it is.
+  public mutating func setOwners(of address: IPAddress, handle: String, active: [String: String]?, alternate: [String: String]?) throws(Fault) {
+    guard let ordinal = ordinal(of: address) else { throw .notInBlock(address) }
+    guard let index = allocations[ordinal], attributes[index].handleID == handle else {
+      throw .taken(address, by: allocations[ordinal].flatMap { attributes[$0].handleID })
+    }
+    var holder = attributes[index]
+    if let active { holder.secondary = active }
+    if let alternate {
+      let members = alternate.sorted { $0.key < $1.key }.map { JSONObject.Member($0.key, .string($0.value)) }
+      holder.others[Attribute.alternateMember] = alternate.isEmpty ? nil : .object(JSONObject(members))
+    }
+    hand(ordinal, to: holder)
+    sequenceNumber &+= 1
   }
 
   private mutating func dropUnusedAttributes() {
