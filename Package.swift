@@ -65,6 +65,7 @@ let package = Package(
     module("Formats", "Tables"),
     module("Formats", "MetricsText"),
     module("Formats", "Documents", ["JSON", "Resources", "Selectors", "Addresses", "Names", "Yams"]),
+    module("Formats", "OutputForms", ["JSON", "Selectors"]),
     module("Formats", "BGPMessages", ["Octets", "Addresses"]),
     module("Formats", "NetlinkMessages", ["Octets", "Addresses"]),
     module("Formats", "Rulesets", ["Octets", "Addresses", "NetlinkMessages"]),
@@ -121,6 +122,9 @@ let package = Package(
     module("Programs", "NodeProgram", [
       "CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "AddressAssignment", "Resources", "Addresses", "Names", "JSON", log,
     ]),
+    module("Programs", "ObjectViews", [
+      "OutputForms", "NodeProgram", "Datastore", "AddressAssignment", "Documents", "JSON", "Tables", "Resources", "Addresses", "Names",
+    ]),
     module("Programs", "ExplainProgram", [
       "PolicyOracle", "Calculation", "HostPlans", "PolicyRendering", "Rulesets", "RulesetDriver", "NetlinkEdge", "Datastore", "Documents", "JSON",
       "Tables", "Resources", "Addresses",
@@ -135,6 +139,7 @@ let package = Package(
       name: "margay",
       dependencies: [
         "FelixProgram", "BGPProgram", "ControllersProgram", "NodeProgram", "LabProgram", "ExplainProgram", "Datastore", "DatastoreMemory", "Datastores", "HealthServer",
+        "ObjectViews", "OutputForms",
         "Documents", "JSON", "Resources", "Selectors", "AddressAssignment", "Addresses", "Names", "Sockets", "NetlinkEdge", "Tables", log, arguments,
       ],
       path: "Sources/Commands/margay", swiftSettings: strict),
@@ -172,6 +177,10 @@ let package = Package(
     tests("Selectors", ["Selectors", "Names"]),
     tests("Documents", ["JSON", "Documents", "Resources", "Addresses"]),
     tests("FieldTable", ["JSON", "Documents", "Resources", "Datastore", "DatastoreMemory", "Sockets"]),
+    tests("ObjectViews", [
+      "ObjectViews", "OutputForms", "DatastoreMemory", "Datastore", "Documents", "JSON", "Tables", "Resources", "Names", "Sockets",
+    ]),
+    tests("OutputForms", ["OutputForms", "JSON", "Documents"]),
     tests("Calculation", ["Calculation", "HostPlans", "Deltas", "Resources", "Selectors", "Names", "Addresses", "RandomClusters"]),
     tests("PolicyOracle", ["PolicyOracle", "Calculation", "HostPlans", "Resources", "Addresses", "RandomClusters"]),
     tests("PolicyRendering", [

@@ -16,7 +16,12 @@ struct Margay: AsyncParsableCommand {
     abstract: "A pure layer-3 network for Kubernetes, OpenStack and bare hosts, compatible with Calico.",
     version: version,
     subcommands: [
-      Apply.self, Get.self, Delete.self, Validate.self, Explain.self, SelectorCommand.self, Lab.self, NodeCommand.self, Felix.self, BGP.self, Controllers.self,
+      // What is stored.
+      Apply.self, Get.self, Delete.self, Validate.self,
+      // Questions.
+      Explain.self, SelectorCommand.self, APIResources.self,
+      // Programs.
+      NodeCommand.self, Felix.self, BGP.self, Controllers.self, Lab.self,
     ])
 
   /// A mistyped command is told as such: the parser alone would complain of the first option behind it.

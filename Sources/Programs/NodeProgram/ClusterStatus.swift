@@ -22,6 +22,8 @@ public struct ClusterStatus: Hashable, Sendable {
   }
   public struct Session: Hashable, Sendable {
     public var name: String
+    /// The peer's address.
+    public var peer: String?
     public var isEstablished: Bool
     public var reason: String?
     public var since: String?
@@ -87,7 +89,7 @@ public struct ClusterStatus: Hashable, Sendable {
       var node = nodes[host] ?? Node(name: host)
       node.sessions = (value["sessions"]?.array ?? []).map {
         Session(
-          name: $0["name"]?.string ?? "?", isEstablished: $0["established"]?.bool ?? false, reason: $0["reason"]?.string,
+          name: $0["name"]?.string ?? "?", peer: $0["peer"]?.string, isEstablished: $0["established"]?.bool ?? false, reason: $0["reason"]?.string,
           since: $0["since"]?.string)
       }
       node.problems += (value["problems"]?.array ?? []).compactMap { $0.string.map { Trouble(text: "bgp: \($0)") } }
