@@ -129,6 +129,7 @@ let package = Package(
       "PolicyOracle", "Calculation", "HostPlans", "PolicyRendering", "Rulesets", "RulesetDriver", "NetlinkEdge", "Datastore", "Documents", "JSON",
       "Tables", "Resources", "Addresses",
     ]),
+    module("Programs", "DatastoreProgram", ["Calculation", "Datastore", "Documents", "JSON", "Resources", "Names", "Addresses"]),
     module("Programs", "LabProgram", [
       "CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "Documents", "JSON", "Resources", "Selectors", "PolicyOracle", "Addresses", "Names",
       "CNIMessages", "Tables", log,
@@ -138,6 +139,7 @@ let package = Package(
     .executableTarget(
       name: "margay",
       dependencies: [
+        "DatastoreProgram",
         "FelixProgram", "BGPProgram", "ControllersProgram", "NodeProgram", "LabProgram", "ExplainProgram", "Datastore", "DatastoreMemory", "Datastores", "HealthServer",
         "ObjectViews", "OutputForms",
         "Documents", "JSON", "Resources", "Selectors", "AddressAssignment", "Addresses", "Names", "Sockets", "NetlinkEdge", "Tables", log, arguments,
@@ -191,6 +193,10 @@ let package = Package(
     tests("Ruleset", ["Rulesets", "RulesetDriver", "NetlinkEdge", "NetlinkMessages", "Addresses", "KernelSandbox"]),
     tests("Datastore", [
       "Datastore", "DatastoreMemory", "DatastoreSQLite", "DatastoreContract", "datastore-probe", "Documents", "JSON", "Resources", "Sockets",
+    ]),
+    tests("DatastoreProgram", [
+      "DatastoreProgram", "NodeProgram", "Calculation", "Datastore", "DatastoreMemory", "DatastoreSQLite", "DatastoreEtcd", "EtcdServer", "Documents",
+      "JSON", "Resources", "Names", "Sockets",
     ]),
     tests("EtcdMessages", ["EtcdMessages", "Octets"]),
     tests("DatastoreEtcd", [

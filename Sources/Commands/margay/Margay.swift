@@ -22,6 +22,8 @@ struct Margay: AsyncParsableCommand {
       Explain.self, SelectorCommand.self, APIResources.self,
       // Programs.
       NodeCommand.self, Felix.self, BGP.self, Controllers.self, Lab.self,
+      // Whole datastores.
+      DatastoreCommand.self, Export.self, Import.self,
     ])
 
   /// A mistyped command is told as such: the parser alone would complain of the first option behind it.

@@ -21,4 +21,12 @@ extension DatastoreChoice {
     case .etcd(let configuration): return try EtcdDatastore(configuration)
     }
   }
+
+  /// What is damaged in SQLite's file; empty if all is well, and for etcd, whose members check their own files.
+  public func damages() async throws(DatastoreError) -> [String] {
+    switch self {
+    case .sqlite(let path): try await SQLiteDatastore.damages(path: path)
+    case .etcd: []
+    }
+  }
 }

@@ -52,6 +52,12 @@ public struct NodeStartup: Sendable {
   ///
   /// Many writers share a Node object (labels by an administrator, addresses by an orchestrator), so it is only replaced as it was read.
   public func run(_ datastore: any Datastore) async throws -> Resource {
+    if let marker = try await datastore.get(TransferMarker.path) {
+      let source = (try? JSONValue(parsing: marker.value))?["source"]?.string ?? "somewhere"
+      throw Problem(
+        description: "\(datastore.name) is not complete: a transfer from \(source) into it is not finished (margay datastore migrate or restore, "
+          + "margay import); repeat that command to its end")
+    }
     let store = ResourceStore(datastore)
     try await store.ensureDefaults()
     let key = ResourceKey(.node, name: name)
