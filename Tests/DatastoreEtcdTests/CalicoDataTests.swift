@@ -47,10 +47,4 @@ struct CalicoDataTests {
       await datastore.close()
     }
   }
-
-  /// Every member with its path, whatever its order.
-  private func members(_ value: JSONValue, _ path: String = "") -> Set<String> {
-    guard case .object(let object) = value else { return ["\(path)=\(value.text())"] }
-    return object.members.reduce(into: []) { $0.formUnion(members($1.value, "\(path).\($1.name)")) }
-  }
 }

@@ -124,6 +124,28 @@ struct ResourceStoreTests {
     #expect(document["metadata"]?["ownerReferences"]?.array?.count == 1)
   }
 
+  @Test("A policy stored without types governs both directions, and still does when a document without types is applied to it")
+  func typesUnspelled() async throws {
+    let key = ResourceKey(.networkPolicy, namespace: "openstack", name: "ossg.default.a")
+    let stored: JSONValue = [
+      "apiVersion": "projectcalico.org/v3", "kind": "NetworkPolicy", "metadata": ["name": "ossg.default.a", "namespace": "openstack", "uid": "1"],
+      "spec": ["selector": "has(a)", "egress": [["action": "Allow"]]],
+    ]
+    _ = try await datastore.transact(if: [], then: [.put(key.path, Array(stored.text().utf8))])
+    #expect(try await store.get(key)?.resource.policy?.effectiveTypes == [.ingress, .egress])
+    let document = PositionedDocument(file: "", value: stored)
+    let resource = try ResourceCodec.decodeStrict(document).get()
+    #expect(resource.policy?.types == [.egress], "what the API makes of it for a new object")
+    #expect(try await store.apply(resource, document: stored).outcome == .unchanged)
+    var changed = stored
+    changed["spec"]?["selector"] = "has(b)"
+    let again = try ResourceCodec.decodeStrict(PositionedDocument(file: "", value: changed)).get()
+    #expect(try await store.apply(again, document: changed).stored.resource.policy?.effectiveTypes == [.ingress, .egress])
+    changed["spec"]?["types"] = ["Egress"]
+    let explicit = try ResourceCodec.decodeStrict(PositionedDocument(file: "", value: changed)).get()
+    #expect(try await store.apply(explicit, document: changed).stored.resource.policy?.effectiveTypes == [.egress])
+  }
+
   @Test("Fifty tasks that change one object by reading and updating lose no change")
   func manyWriters() async throws {
     let key = try await store.create(set("a")).resource.key

@@ -17,8 +17,10 @@ enum FieldTable {
       * it survives reading and writing, alone and over the document it came from;
       * a field beside it that nobody knows survives `apply` and `update`.
 
-      *Used*: programs read it, or it identifies the object. *Kept, no effect yet*: checked, stored, shown, and a write of it says so. *Kept, the rule
-      denies*: such a rule cannot be enforced as written and acts as a deny at its own place. *Kept, not looked at*: stored as it stands.
+      *Used*: a module outside `Resources` and `Documents` reads a property of this name. *Kept, read by no program*: checked,
+      stored, shown.
+      *Kept, no effect yet*: the same, and a write of it warns, since it would do something in Calico. *Kept, the rule denies*: such a rule cannot
+      be enforced as written and acts as a deny at its own place. *Kept, not looked at*: stored as it stands. *Refused*: the field exists, not here.
 
 
       """
@@ -26,7 +28,8 @@ enum FieldTable {
     var sections = ""
     for subject in FieldTableTests.subjects {
       let catalogue = try FieldTableTests.catalogue(subject)
-      let fields = catalogue.rows.filter { !$0.hasSuffix("[]") }
+      let known = catalogue.asked.union(catalogue.passed)
+      let fields = catalogue.rows.filter { known.contains($0) }
       let used = fields.filter { catalogue.effect(of: $0) == "used" }.count
       let title = subject == "Metadata" ? "All kinds" : subject
       summary += "| \(title) | \(fields.count) | \(used) | \(fields.count - used) |\n"

@@ -44,14 +44,20 @@ struct Catalogue {
     examples.flatMap { example in example.places.filter { $0.field == field }.map { (example, $0) } }
   }
 
-  /// Fields, elements of lists of plain values, and entries of maps, in the order of the examples.
+  /// What holds the element or the entry of a map.
+  private func parent(of field: String) -> String? {
+    if field.hasSuffix("[]") { return String(field.dropLast(2)) }
+    return places(of: field).first.map { Place(steps: Array($0.place.steps.dropLast())).field }
+  }
+
+  /// Fields, elements of lists and entries of maps, in the order of the examples.
   var rows: [String] {
     var seen: Set<String> = []
     let asked = asked
     let known = asked.union(passed)
     return examples.flatMap(\.places).map(\.field).filter { field in
       guard belongs(field), seen.insert(field).inserted else { return false }
-      return known.contains(field) || (field.hasSuffix("[]") && asked.contains(String(field.dropLast(2))))
+      return known.contains(field) || parent(of: field).map { asked.contains($0) } ?? false
     }
   }
 
@@ -97,9 +103,10 @@ struct Catalogue {
     return nil
   }
 
-  /// `used`, or what the reading warned of.
+  /// What the reading warned of; without a warning, whether a program reads it.
   func effect(of field: String) -> String {
     if passed.contains(field) { return "kept, not looked at" }
+    if !asked.contains(field), let parent = parent(of: field) { return effect(of: parent) }
     for example in examples {
       for warning in example.review.warnings {
         let place = Place.field(of: warning.path)
@@ -109,6 +116,6 @@ struct Catalogue {
         }
       }
     }
-    return "used"
+    return Programs.read(field) ? "used" : "kept, read by no program"
   }
 }

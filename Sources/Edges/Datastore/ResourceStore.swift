@@ -191,6 +191,10 @@ public struct ResourceStore: Sendable {
     merged.metadata.uid = before["metadata"]?["uid"]?.string ?? resource.metadata.uid ?? randomUUID()
     merged.metadata.creationTimestamp = before["metadata"]?["creationTimestamp"]?.string ?? resource.metadata.creationTimestamp
     merged.metadata.resourceVersion = nil
+    // Where neither document spells a policy's types, they keep the meaning that they have in the store.
+    if let document, document["spec"]?["types"] == nil, before["spec"]?["types"] == nil {
+      merged.spec.changePolicy { $0.types = PolicySpec.typesUnspelled }
+    }
     // Unknown fields: those of the stored document stay, those of the user's document come on top.
     var base = before
     if let document { base = Self.overlay(document, on: before) }

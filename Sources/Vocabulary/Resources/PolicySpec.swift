@@ -153,7 +153,7 @@ public struct PolicySpec: Hashable, Sendable {
   /// Empty selects all.
   public var selector: String = ""
   public var serviceAccountSelector: String?
-  /// As written; `effectiveTypes` applies the default.
+  /// Empty: by the rules present, as `effectiveTypes` says. Reading a document leaves them empty in a staged deletion only.
   public var types: [Direction] = []
   public var ingress: [Rule] = []
   public var egress: [Rule] = []
@@ -163,6 +163,9 @@ public struct PolicySpec: Hashable, Sendable {
   public var preDNAT = false
   public var applyOnForward = false
   public init() {}
+
+  /// What a stored policy without `types` governs: past the API nothing fills them in, and Felix takes their absence for both.
+  public static let typesUnspelled: [Direction] = [.ingress, .egress]
 
   /// Without `types`: ingress, unless there are only egress rules; both if both have rules.
   public var effectiveTypes: Set<Direction> {

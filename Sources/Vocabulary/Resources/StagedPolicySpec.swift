@@ -21,6 +21,27 @@ public struct StagedPolicySpec: Hashable, Sendable {
   }
 }
 
+extension Resource.Spec {
+  /// Changes the policy inside, for the kinds that hold one, staged or not.
+  public mutating func changePolicy(_ change: (inout PolicySpec) -> Void) {
+    switch self {
+    case .networkPolicy(var policy):
+      change(&policy)
+      self = .networkPolicy(policy)
+    case .globalNetworkPolicy(var policy):
+      change(&policy)
+      self = .globalNetworkPolicy(policy)
+    case .stagedNetworkPolicy(var staged) where staged.stagedAction != .delete:
+      change(&staged.policy)
+      self = .stagedNetworkPolicy(staged)
+    case .stagedGlobalNetworkPolicy(var staged) where staged.stagedAction != .delete:
+      change(&staged.policy)
+      self = .stagedGlobalNetworkPolicy(staged)
+    default: break
+    }
+  }
+}
+
 /// Kubernetes' way to choose by labels: all of `matchLabels` and all of `matchExpressions`; an empty one selects everything.
 public struct LabelSelector: Hashable, Sendable {
   public struct Requirement: Hashable, Sendable {

@@ -25,6 +25,10 @@ extension FieldReader {
       spec.doNotTrack = bool("doNotTrack") ?? false
       spec.preDNAT = bool("preDNAT") ?? false
       spec.applyOnForward = bool("applyOnForward") ?? false
+      // These speak of host endpoints: with the first two a policy leaves workloads alone, and the third changes nothing for them.
+      for (name, isSet) in [("doNotTrack", spec.doNotTrack), ("preDNAT", spec.preDNAT), ("applyOnForward", spec.applyOnForward)] where isSet {
+        warnUnused(name)
+      }
       if spec.doNotTrack, spec.preDNAT { findings.refusal(path("preDNAT"), true, "excludes doNotTrack", fix: "remove one of them") }
       if spec.preDNAT, !spec.egress.isEmpty { findings.refusal(path("egress"), nil, "must be empty in a policy with preDNAT") }
       if spec.preDNAT, spec.types.contains(.egress) {
@@ -41,8 +45,9 @@ extension FieldReader {
         path(name), nil, "only logs: what no other policy of the tier decides is denied at the end of the tier",
         fix: "add a rule with action: Pass, if the policy is only to watch")
     }
-    // The default is written out, because other readers of the datastore take an absent `types` for both directions.
-    if findings.isStrict, spec.types.isEmpty, !isDeletion { spec.types = spec.effectiveTypes.sorted() }
+    // Who writes without `types` through the API means those of the rules present; that is written out, because a stored policy without
+    // `types` governs both directions, for Calico's own readers as for us. OpenStack's driver writes such policies past the API.
+    if spec.types.isEmpty, !isDeletion { spec.types = findings.isStrict ? spec.effectiveTypes.sorted() : PolicySpec.typesUnspelled }
     for (value, path) in array("performanceHints") {
       guard let hint = choice(value, path, PolicySpec.PerformanceHint.self) else { continue }
       if spec.performanceHints.contains(hint) { findings.refusal(path, value, "appears twice") } else { spec.performanceHints.append(hint) }
@@ -61,7 +66,7 @@ extension ResourceCodec {
     fields["selector"] = text(policy.selector)
     fields["namespaceSelector"] = policy.namespaceSelector.map(JSONValue.string)
     fields["serviceAccountSelector"] = policy.serviceAccountSelector.map(JSONValue.string)
-    fields["types"] = list(policy.types.map(\.rawValue))
+    fields["types"] = list(policy.effectiveTypes.sorted().map(\.rawValue))
     fields["ingress"] = rules(policy.ingress)
     fields["egress"] = rules(policy.egress)
     fields["performanceHints"] = list(policy.performanceHints.map(\.rawValue))

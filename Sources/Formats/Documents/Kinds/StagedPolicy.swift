@@ -24,6 +24,7 @@ extension FieldReader {
 extension ResourceCodec {
   static func fields(_ spec: StagedPolicySpec) -> JSONObject {
     var fields = fields(spec.policy)
+    if spec.stagedAction == .delete, spec.policy.types.isEmpty { fields["types"] = nil }
     fields["stagedAction"] = .string(spec.stagedAction.rawValue)
     return fields
   }
