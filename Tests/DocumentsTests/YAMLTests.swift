@@ -82,6 +82,39 @@ struct YAMLTests {
     }
   }
 
+  @Test("Every key that appears twice is named, with both places, and hides nothing else")
+  func repeatedKeys() {
+    let text = """
+      kind: A
+      spec:
+        "x": 1
+        y: {a: 1, a: 2, b: 3, 'b': 4}
+        x: 2
+        z: [{q: 1, q: 2, q: 3}]
+      kind: B
+      """
+    let (documents, errors) = DocumentReader.survey(bytes: Array(text.utf8), file: "f.yaml")
+    #expect(
+      errors.map(\.description) == [
+        "f.yaml:4:13: spec.y.a: appears twice in one mapping, first at 4:7; remove one of them",
+        "f.yaml:4:25: spec.y.b: appears twice in one mapping, first at 4:19; remove one of them",
+        "f.yaml:5:3: spec.x: appears twice in one mapping, first at 3:3; remove one of them",
+        "f.yaml:6:14: spec.z[0].q: appears twice in one mapping, first at 6:8; remove one of them",
+        "f.yaml:6:20: spec.z[0].q: appears twice in one mapping, first at 6:8; remove one of them",
+        "f.yaml:7:1: kind: appears twice in one mapping, first at 1:1; remove one of them",
+      ])
+    #expect(documents.count == 1 && documents[0].value["kind"] == "B")
+  }
+
+  @Test("A fault of syntax ends its document, not the file")
+  func severalFaults() {
+    let text = "a: 1\n---\nb: [1\n---\nc: 2\n---\nd: 'x\n---\ne: 3\n---\nf: {\n"
+    let (documents, errors) = DocumentReader.survey(bytes: Array(text.utf8), file: "f.yaml")
+    #expect(documents.map(\.value) == [["a": 1], ["c": 2], ["e": 3]])
+    #expect(errors.count == 3 && errors.allSatisfy { $0.position != nil }, "\(errors)")
+    #expect(documents.map { "\($0.position(of: JSONPath("c")))" }.contains("5:4"))
+  }
+
   @Test("A missing file is named with the reason")
   func missing() {
     #expect {

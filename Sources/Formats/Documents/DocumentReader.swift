@@ -30,6 +30,11 @@ public struct PositionedDocument: Sendable {
 public enum DocumentReader {
   /// Reads a file; `-` is the standard input. Throws `DocumentErrors`.
   public static func read(path: String) throws(DocumentErrors) -> [PositionedDocument] {
+    try read(bytes: bytes(path: path), file: path == "-" ? "<stdin>" : path)
+  }
+
+  /// The octets of a file; `-` is the standard input.
+  public static func bytes(path: String) throws(DocumentErrors) -> [UInt8] {
     let name = path == "-" ? "<stdin>" : path
     let descriptor = path == "-" ? 0 : unsafe open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw unreadable(name) }
@@ -45,31 +50,42 @@ public enum DocumentReader {
       if count == 0 { break }
       bytes.append(contentsOf: chunk[..<count])
     }
-    return try read(bytes: bytes, file: name)
+    return bytes
   }
 
   /// Reads the documents of a text. A name ending in `.json` is read as JSON; otherwise a text that is JSON is read as such (its rules
   /// are stricter, its numbers exact), and everything else as YAML.
   public static func read(bytes: [UInt8], file: String) throws(DocumentErrors) -> [PositionedDocument] {
-    var trees: [(value: JSONValue, positions: JSONPositions)]
+    let (documents, errors) = survey(bytes: bytes, file: file)
+    if !errors.isEmpty { throw DocumentErrors(errors) }
+    return documents
+  }
+
+  /// Like `read`, for whoever wants everything that is wrong with a file: the documents that can be read, and the faults of the rest.
+  public static func survey(bytes: [UInt8], file: String) -> (documents: [PositionedDocument], errors: [DocumentError]) {
+    var trees: [(value: JSONValue, positions: JSONPositions)] = []
+    var errors: [DocumentError] = []
     let first = bytes.first { ![0x20, 0x09, 0x0a, 0x0d].contains($0) }
     if file.hasSuffix(".json") || first == UInt8(ascii: "{") || first == UInt8(ascii: "[") {
       do throws(JSONError) {
         trees = [try JSONValue.parsePositioned(bytes)]
       } catch let error {
-        let refusal = DocumentErrors([DocumentError(file: file, position: error.position, path: JSONPath(), rule: error.message)])
-        if file.hasSuffix(".json") { throw refusal }
+        errors = [DocumentError(file: file, position: error.position, path: JSONPath(), rule: error.message)]
         // `{a: 1}` is YAML's flow form. If it is not that either, what JSON said is the more helpful answer.
-        do throws(DocumentErrors) { trees = try YAMLReader.read(bytes, file: file) } catch { throw refusal }
+        if !file.hasSuffix(".json"), let flow = try? YAMLReader.read(bytes, file: file) { (trees, errors) = (flow, []) }
       }
     } else {
-      trees = try YAMLReader.read(bytes, file: file)
+      (trees, errors) = YAMLReader.survey(bytes, file: file)
     }
     var documents: [PositionedDocument] = []
     for (value, positions) in trees where !value.isNull {
-      try expand(PositionedDocument(file: file, value: value, positions: positions), into: &documents)
+      do throws(DocumentErrors) {
+        try expand(PositionedDocument(file: file, value: value, positions: positions), into: &documents)
+      } catch {
+        errors += error.errors
+      }
     }
-    return documents
+    return (documents, errors)
   }
 
   /// `kind: List`, and `NetworkPolicyList` and its like with `items`, stand for their items. So does an array of objects.

@@ -11,25 +11,68 @@ enum YAMLReader {
   static let nodesMax = 1_000_000
 
   static func read(_ bytes: [UInt8], file: String) throws(DocumentErrors) -> [(value: JSONValue, positions: JSONPositions)] {
+    let (trees, errors) = survey(bytes, file: file)
+    if !errors.isEmpty { throw DocumentErrors(errors) }
+    return trees
+  }
+
+  /// Faults of one file that are looked for; each costs a reading of the file.
+  static let faultsMax = 20
+
+  /// What can be read, and everything that is wrong with the text. After a fault of syntax reading goes on at the next `---`; a key that
+  /// appears twice is told of, with both places, and does not hide what is wrong elsewhere.
+  static func survey(
+    _ bytes: [UInt8], file: String
+  ) -> (trees: [(value: JSONValue, positions: JSONPositions)], errors: [DocumentError]) {
     guard let text = String(validating: bytes, as: UTF8.self) else {
-      throw DocumentErrors([DocumentError(file: file, path: JSONPath(), rule: "the text is not UTF-8")])
+      return ([], [DocumentError(file: file, path: JSONPath(), rule: "the text is not UTF-8")])
     }
     var trees: [(JSONValue, JSONPositions)] = []
-    do {
-      let parser = try Parser(yaml: text)
-      while let node = try parser.nextRoot() {
-        var conversion = YAMLConversion(file: file)
-        let value = try conversion.value(of: node, at: JSONPath(), depth: 0)
-        trees.append((value, conversion.positions))
+    var errors: [DocumentError] = []
+    var source = MarkedText(text)
+    var unfinished: DocumentError?
+    for _ in 0..<faultsMax {
+      trees = []
+      unfinished = nil
+      var found: [DocumentError] = []
+      do {
+        let parser = try Parser(yaml: source.text)
+        while let node = try parser.nextRoot() {
+          var conversion = YAMLConversion(file: file, source: source)
+          do throws(DocumentErrors) {
+            let value = try conversion.value(of: node, at: JSONPath(), depth: 0)
+            trees.append((value, conversion.positions))
+          } catch {
+            found += error.errors
+          }
+          found += conversion.repeated
+        }
+        return (trees, (errors + found).sorted { ($0.position ?? .start) < ($1.position ?? .start) })
+      } catch let error as YamlError {
+        let fault = describe(error, file: file)
+        if case .duplicatedKeysInMapping(let keys, let context) = error, source.mark(keys.first ?? "", at: context.mark) {
+          unfinished = fault
+          continue
+        }
+        errors.append(fault)
+        // What came before is read once more, without what is broken.
+        guard let line = Self.beginning(of: error) ?? fault.position?.line, source.blank(documentAround: line) else { break }
+      } catch {
+        errors.append(DocumentError(file: file, path: JSONPath(), rule: "\(error)"))
+        break
       }
-    } catch let errors as DocumentErrors {
-      throw errors
-    } catch let error as YamlError {
-      throw DocumentErrors([describe(error, file: file)])
-    } catch {
-      throw DocumentErrors([DocumentError(file: file, path: JSONPath(), rule: "\(error)")])
     }
-    return trees
+    // Not read to the end: nothing that was read counts.
+    if let unfinished { errors.append(unfinished) }
+    return ([], errors.sorted { ($0.position ?? .start) < ($1.position ?? .start) })
+  }
+
+  /// The line where what could not be read began: an unclosed bracket is found wrong in the document after its own.
+  private static func beginning(of error: YamlError) -> Int? {
+    switch error {
+    case .scanner(let context?, _, _, _), .parser(let context?, _, _, _), .composer(let context?, _, _, _): context.mark.line
+    default: nil
+    }
   }
 
   private static func describe(_ error: YamlError, file: String) -> DocumentError {
@@ -60,17 +103,87 @@ extension String {
   }
 }
 
+/// A text whose faults are made harmless one after the other, so that the parser reaches the next one. Lines stay lines.
+struct MarkedText {
+  private let whole: String
+  /// Made when the first fault is found.
+  private lazy var lines = whole.split(separator: "\n", omittingEmptySubsequences: false)
+  private var isWhole = true
+  /// Stands before the name of a key that appears once more later: a character that the text lacks.
+  private var mark: Character?
+  /// Columns of marks, by line from 1, in the columns of the original.
+  private var marks: [Int: [Int]] = [:]
+
+  init(_ text: String) {
+    whole = text
+  }
+  var text: String {
+    mutating get { isWhole ? whole : lines.joined(separator: "\n") }
+  }
+
+  /// Marks the key that begins here; false if it does not look like one.
+  mutating func mark(_ key: String, at place: Mark) -> Bool {
+    let reserved = 0xe000...0xf8ff as ClosedRange<UInt32>
+    if mark == nil {
+      let present = Set(whole.unicodeScalars.lazy.map(\.value).filter(reserved.contains))
+      mark = reserved.first { !present.contains($0) }.flatMap { Unicode.Scalar($0) }.map { Character($0) }
+    }
+    guard let mark, place.line >= 1, place.line <= lines.count else { return false }
+    isWhole = false
+    var line = String(lines[place.line - 1])
+    let scalars = line.unicodeScalars
+    guard var index = scalars.index(scalars.startIndex, offsetBy: place.column - 1, limitedBy: scalars.endIndex) else { return false }
+    if let quote = scalars[index...].first, quote == "\"" || quote == "'" { index = scalars.index(after: index) }
+    guard line[index...].hasPrefix(key) else { return false }
+    line.insert(mark, at: index)
+    lines[place.line - 1] = Substring(line)
+    marks[place.line, default: []].append(original(JSONPosition(line: place.line, column: place.column)).column)
+    return true
+  }
+  /// The name without its mark; nil if it has none.
+  func unmarked(_ name: String) -> String? {
+    guard let mark = mark?.unicodeScalars.first, name.unicodeScalars.first == mark else { return nil }
+    return String(name.unicodeScalars.drop { $0 == mark })
+  }
+  /// Where a place of the marked text is in the original.
+  func original(_ position: JSONPosition) -> JSONPosition {
+    guard let columns = marks[position.line] else { return position }
+    var column = position.column
+    for mark in columns.sorted() where mark < column { column -= 1 }
+    return JSONPosition(line: position.line, column: column)
+  }
+  /// Empties the document that has this line; false if there is nothing left to read.
+  mutating func blank(documentAround line: Int) -> Bool {
+    func begins(_ index: Int) -> Bool { lines[index].hasPrefix("---") }
+    let fault = min(max(line, 1), lines.count) - 1
+    let first = (0...fault).last(where: begins) ?? 0
+    let next = (fault..<lines.count).first { $0 > first && begins($0) } ?? lines.count
+    if lines[first..<next].allSatisfy(\.isEmpty) { return false }
+    isWhole = false
+    for index in first..<next { lines[index] = "" }
+    return true
+  }
+}
+
 private struct YAMLConversion {
   let file: String
+  let source: MarkedText
   var positions = JSONPositions()
+  /// Keys that stand in their mapping already.
+  var repeated: [DocumentError] = []
   private var nodes = 0
 
-  init(file: String) { self.file = file }
+  init(file: String, source: MarkedText) {
+    self.file = file
+    self.source = source
+  }
 
   private func fail(_ rule: String, _ node: Node, _ path: JSONPath) -> DocumentErrors {
     DocumentErrors([DocumentError(file: file, position: position(of: node), path: path, rule: rule)])
   }
-  private func position(of node: Node) -> JSONPosition? { node.mark.map { JSONPosition(line: $0.line, column: $0.column) } }
+  private func position(of node: Node) -> JSONPosition? {
+    node.mark.map { source.original(JSONPosition(line: $0.line, column: $0.column)) }
+  }
 
   mutating func value(of node: Node, at path: JSONPath, depth: Int) throws(DocumentErrors) -> JSONValue {
     nodes += 1
@@ -97,9 +210,19 @@ private struct YAMLConversion {
     var members: [JSONObject.Member] = []
     var names: Set<String> = []
     var merged: [Node.Mapping] = []
+    var earlier: [String: JSONPosition] = [:]
     for (key, element) in mapping {
       guard case .scalar(let scalar) = key else { throw fail("a key must be a plain word or a quoted string", key, path) }
-      let name = scalar.string
+      var name = scalar.string
+      if let word = source.unmarked(name) {
+        name = word
+        if let first = earlier[name], let position = position(of: key) { repeated.append(repetition(of: name, position, path, first)) }
+        earlier[name] = earlier[name] ?? position(of: key)
+        // The last one counts; what is wrong in this one is told of all the same.
+        _ = try value(of: element, at: path.member(name), depth: depth + 1)
+        continue
+      }
+      if let first = earlier[name], let position = position(of: key) { repeated.append(repetition(of: name, position, path, first)) }
       if name == "<<", scalar.style == .plain {
         switch element {
         case .mapping(let other): merged.append(other)
@@ -128,6 +251,12 @@ private struct YAMLConversion {
       for member in try object(other, path, depth + 1).members where names.insert(member.name).inserted { members.append(member) }
     }
     return JSONObject(members)
+  }
+
+  private func repetition(of name: String, _ position: JSONPosition, _ path: JSONPath, _ first: JSONPosition) -> DocumentError {
+    DocumentError(
+      file: file, position: position, path: path.member(name), rule: "appears twice in one mapping, first at \(first)",
+      fix: "remove one of them")
   }
 
   private func scalar(_ scalar: Node.Scalar, _ node: Node, _ path: JSONPath) throws(DocumentErrors) -> JSONValue {
