@@ -5,7 +5,7 @@ MARGAY := $(BUILD)/margay
 LAB ?= demo
 export SWIFT_BACKTRACE ?= enable=no
 
-.PHONY: help build demo down test unit e2e-short fuzz sanitize sanitize-address sanitize-thread goldens bench clean
+.PHONY: help build man completions demo down test unit e2e-short fuzz sanitize sanitize-address sanitize-thread goldens bench clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -54,6 +54,17 @@ goldens: ## rewrite expected outputs, for review as a diff
 bench: ## figures beside our peers', kept in Benchmarks/RESULTS.md; ONLY=routes,cni prints some; ENDPOINTS=250; JSON=1
 	@scripts/prepare bench
 	@scripts/bench $(if $(ONLY),--only $(ONLY),--results Benchmarks/RESULTS.md) $(if $(ENDPOINTS),--endpoints $(ENDPOINTS)) $(if $(JSON),-o json)
+
+man: ## manual pages, in .build/release/man, from the commands' own words
+	@scripts/build
+	@$(MARGAY) manual $(BUILD)/man && echo "$(BUILD)/man: $$(ls $(BUILD)/man | wc -l) pages; try man -l $(BUILD)/man/margay.1"
+
+completions: ## completion scripts of bash, zsh and fish, in .build/release/completions
+	@scripts/build
+	@mkdir -p $(BUILD)/completions
+	@$(MARGAY) completion bash >$(BUILD)/completions/margay
+	@$(MARGAY) completion zsh >$(BUILD)/completions/_margay
+	@$(MARGAY) completion fish >$(BUILD)/completions/margay.fish
 
 clean: ## remove what was built
 	@rm -rf .build .build-fuzz .build-asan .build-tsan

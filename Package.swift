@@ -96,7 +96,7 @@ let package = Package(
       .product(name: "NIOPosix", package: "swift-nio"), .product(name: "NIOHPACK", package: "swift-nio-http2"),
       .product(name: "NIOHTTP2", package: "swift-nio-http2"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
     ]),
-    module("Edges", "Datastores", ["Datastore", "DatastoreSQLite", "DatastoreEtcd"]),
+    module("Edges", "Datastores", ["Datastore", "DatastoreSQLite", "DatastoreEtcd", "Documents", "JSON"]),
     module("Edges", "HealthServer", [
       "JSON", "MetricsText", "Resources", "Sockets", log, .product(name: "Hummingbird", package: "hummingbird"),
       .product(name: "HummingbirdCore", package: "hummingbird"), .product(name: "NIOCore", package: "swift-nio"),
@@ -142,7 +142,8 @@ let package = Package(
         "DatastoreProgram",
         "FelixProgram", "BGPProgram", "ControllersProgram", "NodeProgram", "LabProgram", "ExplainProgram", "Datastore", "DatastoreMemory", "Datastores", "HealthServer",
         "ObjectViews", "OutputForms",
-        "Documents", "JSON", "Resources", "Selectors", "AddressAssignment", "Addresses", "Names", "Sockets", "NetlinkEdge", "Tables", log, arguments,
+        "Documents", "JSON", "Resources", "Selectors", "AddressAssignment", "Addresses", "Names", "Sockets", "NetlinkEdge", "Tables", "DatastoreEtcd", log,
+        arguments,
       ],
       path: "Sources/Commands/margay", swiftSettings: strict),
     .executableTarget(

@@ -60,14 +60,12 @@ struct NodeCommand: ParsableCommand {
       let startup = NodeStartup(
         name: daemon.nodeName, ipv4: try address(ipv4, .v4, "--ipv4"), ipv6: try address(ipv6, .v6, "--ipv6"), asNumber: asNumber)
       let log = Logger(label: "node")
-      let datastore = try store.open(creating: true)
+      let datastore = try store.open(creating: true, asDaemon: true)
       try await DatastoreWait(log: log).run(datastore) { _ = try await startup.run(datastore) }
       await datastore.close()
-      // The name holds no secret; what is secret comes to the children by the environment.
       let common = [
-        "--name", daemon.nodeName, "--datastore", try store.choice().name, "--run-dir", daemon.runDir, "--state-dir", daemon.stateDir,
-        "--log-level", daemon.logLevel,
-      ]
+        "--name", daemon.nodeName, "--run-dir", daemon.runDir, "--state-dir", daemon.stateDir, "--log-level", daemon.logLevel,
+      ] + (try store.wordsForChildren())
       let supervisor = try Supervisor(
         executable: executablePath(),
         children: [
@@ -89,7 +87,7 @@ struct Felix: ParsableCommand {
     try bootstrapLogging("felix", level: daemon.logLevel)
     var options = FelixOptions(node: daemon.nodeName, runDirectory: daemon.runDir, stateDirectory: daemon.stateDir)
     options.environment = servingEnvironment()
-    try FelixProgram.run(options, try store.open(creating: true))
+    try FelixProgram.run(options, try store.open(creating: true, asDaemon: true))
   }
 }
 
@@ -102,7 +100,7 @@ struct BGP: ParsableCommand {
     try daemon.requireRoot("bgp")
     try bootstrapLogging("bgp", level: daemon.logLevel)
     var options = BGPProgram.Options(
-      nodeName: daemon.nodeName, runDirectory: daemon.runDir, datastore: try store.open(creating: true), loop: try EventLoop(),
+      nodeName: daemon.nodeName, runDirectory: daemon.runDir, datastore: try store.open(creating: true, asDaemon: true), loop: try EventLoop(),
       log: Logger(label: "bgp"))
     options.environment = servingEnvironment()
     try BGPProgram.run(options)
@@ -123,7 +121,7 @@ struct Controllers: ParsableCommand {
   func run() throws {
     try bootstrapLogging("controllers", level: daemon.logLevel)
     var options = ControllersProgram.Options(
-      nodeName: daemon.nodeName, runDirectory: daemon.runDir, datastore: try store.open(), loop: try EventLoop(),
+      nodeName: daemon.nodeName, runDirectory: daemon.runDir, datastore: try store.open(asDaemon: true), loop: try EventLoop(),
       log: Logger(label: "controllers"))
     options.environment = Dictionary(
       uniqueKeysWithValues: ControllersSettings.variables.compactMap { name in environment(name).map { (name, $0) } })

@@ -19,7 +19,9 @@ struct Margay: AsyncParsableCommand {
       // What is stored.
       Apply.self, Get.self, Delete.self, Validate.self,
       // Questions.
-      Explain.self, SelectorCommand.self, APIResources.self,
+      Explain.self, SelectorCommand.self, APIResources.self, Version.self, ConfigCommand.self,
+      // For shells and packages.
+      Completion.self, Manual.self,
       // Programs.
       NodeCommand.self, Felix.self, BGP.self, Controllers.self, Lab.self,
       // Whole datastores.
@@ -45,18 +47,32 @@ struct DatastoreOptions: ParsableArguments {
       "The datastore: sqlite:PATH, etcd://HOST:PORT[,HOST:PORT…], or etcds:// for TLS. Without it, MARGAY_DATASTORE says, or Calico's ETCD_ENDPOINTS.",
       valueName: "datastore"))
   var datastore: String?
+  @Option(
+    name: .shortAndLong,
+    help: ArgumentHelp("calicoctl's configuration file; without it, commands look for /etc/calico/calicoctl.cfg.", valueName: "file"),
+    completion: .file())
+  var config: String?
 
-  func choice() throws -> DatastoreChoice {
+  func choice(asDaemon isDaemon: Bool = false) throws -> DatastoreChoice { try decision(asDaemon: isDaemon).choice }
+
+  /// The choice and whose it was.
+  func decision(asDaemon isDaemon: Bool = false) throws -> DatastoreChoice.Decision {
     do throws(DatastoreChoice.Problem) {
-      return try DatastoreChoice.ofProcess(option: datastore)
+      return try DatastoreChoice.ofProcess(option: datastore, config: config, isDaemon: isDaemon)
     } catch {
       throw CommandProblem(error.description)
     }
   }
 
+  /// How a daemon tells its children. A name holds no secret; what is secret stays in the file, or comes by the environment.
+  func wordsForChildren() throws -> [String] {
+    if let config { return ["--config", config] }
+    return ["--datastore", try choice(asDaemon: true).name]
+  }
+
   /// With `creating`, a missing SQLite store is made, and a line says so; for daemons and for verbs that bring objects with them.
-  func open(creating: Bool = false) throws -> any Datastore {
-    let choice = try choice()
+  func open(creating: Bool = false, asDaemon isDaemon: Bool = false) throws -> any Datastore {
+    let choice = try choice(asDaemon: isDaemon)
     do throws(DatastoreError) {
       return try choice.open(creating: creating) { writeError("margay: made a new, empty datastore: \($0)\n") }
     } catch {

@@ -50,6 +50,10 @@ public struct EtcdConfiguration: Hashable, Sendable {
     public var caFile: String?
     public var certificateFile: String?
     public var keyFile: String?
+    /// In place of the files: their content, as calicoctl's configuration file may hold it.
+    public var caText: PEMText?
+    public var certificateText: PEMText?
+    public var keyText: PEMText?
     /// The name in the members' certificates, where it is not the host of the endpoint.
     public var serverName: String?
     public init(caFile: String? = nil, certificateFile: String? = nil, keyFile: String? = nil, serverName: String? = nil) {
@@ -58,6 +62,14 @@ public struct EtcdConfiguration: Hashable, Sendable {
       self.keyFile = keyFile
       self.serverName = serverName
     }
+  }
+  /// Not printed: it may be a private key.
+  public struct PEMText: Hashable, Sendable, CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+    public let text: String
+    public init(_ text: String) { self.text = text }
+    public var description: String { "PEM text" }
+    public var debugDescription: String { description }
+    public var customMirror: Mirror { Mirror(self, children: []) }
   }
   /// Not printed: an error message must not show the password.
   public struct Credentials: Hashable, Sendable, CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {

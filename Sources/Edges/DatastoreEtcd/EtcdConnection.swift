@@ -149,6 +149,14 @@ struct TLSSide: Sendable {
     tls.applicationProtocols = ["h2"]
     if let file = configuration.caFile {
       tls.trustRoots = .certificates(try reading(file, "certificates") { try NIOSSLCertificate.fromPEMFile(file) })
+    } else if let pem = configuration.caText {
+      tls.trustRoots = .certificates(try reading("etcdCACert", "certificates") { try NIOSSLCertificate.fromPEMBytes(Array(pem.text.utf8)) })
+    }
+    if let certificate = configuration.certificateText, let key = configuration.keyText {
+      tls.certificateChain = try reading("etcdCert", "a certificate") {
+        try NIOSSLCertificate.fromPEMBytes(Array(certificate.text.utf8)).map { .certificate($0) }
+      }
+      tls.privateKey = .privateKey(try reading("etcdKey", "a private key") { try NIOSSLPrivateKey(bytes: Array(key.text.utf8), format: .pem) })
     }
     switch (configuration.certificateFile, configuration.keyFile) {
     case (nil, nil): break

@@ -2,10 +2,13 @@
 ///
 /// The first of these that says anything decides:
 /// 1. the option `--datastore`: `sqlite:PATH`, `etcd://HOST:PORT,…`, `etcds://HOST:PORT,…` (TLS); `http://` and `https://` mean the same two
-/// 2. `MARGAY_DATASTORE`, in the same words
-/// 3. Calico's `DATASTORE_TYPE` and `ETCD_ENDPOINTS`, or `ETCD_AUTHORITY` and `ETCD_SCHEME`
+/// 2. the option `--config`: a file as calicoctl has it (`CalicoctlFile`)
+/// 3. `MARGAY_DATASTORE`, in the words of the first
+/// 4. `/etc/calico/calicoctl.cfg`, for commands; daemons do not read it, as Calico's do not
+/// 5. Calico's `DATASTORE_TYPE` and `ETCD_ENDPOINTS`, or `ETCD_AUTHORITY` and `ETCD_SCHEME`
 ///
-/// Files for TLS and the user come from Calico's variables in every case: a secret on a command line would be there for everybody to see.
+/// Files for TLS and the user come from calicoctl's file if that decides, and from Calico's variables in every other case: a secret on a
+/// command line would be there for everybody to see.
 public import DatastoreEtcd
 
 public enum DatastoreChoice: Hashable, Sendable {
@@ -26,20 +29,39 @@ public enum DatastoreChoice: Hashable, Sendable {
   }
 
   public init(option: String?, environment: @escaping (String) -> String?) throws(Problem) {
+    self = try Self.decide(option: option, config: nil, standardFile: nil, environment: environment).choice
+  }
+
+  /// Who decided, in the words people use for it: `--datastore`, `MARGAY_DATASTORE`, a file's path, `ETCD_ENDPOINTS`.
+  public typealias Decision = (choice: DatastoreChoice, by: String)
+
+  /// - Parameter standardFile: read if it exists; nil for daemons.
+  public static func decide(
+    option: String?, config: String?, standardFile: String?, environment: @escaping (String) -> String?
+  ) throws(Problem) -> Decision {
     let calico = CalicoVariables(environment)
     if let option {
-      self = try DatastoreChoice(text: option, calico)
-      return
+      if config != nil { throw Problem("--datastore and --config both name a datastore; say one of them") }
+      return (try DatastoreChoice(text: option, calico), "--datastore")
     }
-    if let text = environment("MARGAY_DATASTORE"), !text.isEmpty {
-      self = try DatastoreChoice(text: text, calico)
-      return
+    if let config { return (try DatastoreChoice(try CalicoctlFile(path: config), environment), "--config \(config)") }
+    if let text = environment("MARGAY_DATASTORE"), !text.isEmpty { return (try DatastoreChoice(text: text, calico), "MARGAY_DATASTORE") }
+    if let standardFile, CalicoctlFile.exists(standardFile) {
+      return (try DatastoreChoice(try CalicoctlFile(path: standardFile), environment), standardFile)
     }
     guard let (endpoints, isTLS) = try calico.endpoints() else {
       throw Problem(
         "no datastore is named; say --datastore sqlite:PATH or --datastore etcd://HOST:PORT, or set MARGAY_DATASTORE or ETCD_ENDPOINTS")
     }
-    self = .etcd(try calico.configuration(endpoints, isTLS: isTLS))
+    return (.etcd(try calico.configuration(endpoints, isTLS: isTLS)), calico.origin)
+  }
+
+  private init(_ file: CalicoctlFile, _ environment: @escaping (String) -> String?) throws(Problem) {
+    let variables = CalicoVariables(file, environment)
+    guard let (endpoints, isTLS) = try variables.endpoints() else {
+      throw Problem("\(file.path): no datastore is named; set etcdEndpoints, as in http://10.0.0.1:2379")
+    }
+    self = .etcd(try variables.configuration(endpoints, isTLS: isTLS))
   }
 
   private init(text: String, _ calico: CalicoVariables) throws(Problem) {
@@ -62,7 +84,8 @@ enum EndpointList {
     let shown = variable ?? "\"\(withoutUser(text))\""
     if text.contains("@") {
       throw DatastoreChoice.Problem(
-        "\(shown): user and password do not belong into the name of a datastore, where everybody sees them; set ETCD_USERNAME and ETCD_PASSWORD")
+        "\(shown): user and password do not belong into the name of a datastore, where everybody sees them; set ETCD_USERNAME and ETCD_PASSWORD"
+      )
     }
     var endpoints: [EtcdEndpoint] = []
     var isTLS = schemeMissing
@@ -91,7 +114,8 @@ enum EndpointList {
   }
 
   private static func unknown(_ shown: String) -> DatastoreChoice.Problem {
-    DatastoreChoice.Problem("\(shown) is no datastore that Margay knows; write sqlite:PATH, etcd://HOST:PORT or, with TLS, etcds://HOST:PORT")
+    DatastoreChoice.Problem(
+      "\(shown) is no datastore that Margay knows; write sqlite:PATH, etcd://HOST:PORT or, with TLS, etcds://HOST:PORT")
   }
   private static func withoutUser(_ text: String) -> String {
     guard let at = text.lastIndex(of: "@") else { return text }

@@ -5,9 +5,11 @@ import DatastoreSQLite
 import Glibc
 
 extension DatastoreChoice {
-  /// What this process was told.
-  public static func ofProcess(option: String?) throws(Problem) -> DatastoreChoice {
-    try DatastoreChoice(option: option, environment: { unsafe getenv($0).map { unsafe String(cString: $0) } })
+  /// What this process was told. Daemons leave calicoctl's own file alone.
+  public static func ofProcess(option: String?, config: String? = nil, isDaemon: Bool = false) throws(Problem) -> Decision {
+    try decide(
+      option: option, config: config, standardFile: isDaemon ? nil : CalicoctlFile.standardPath,
+      environment: { unsafe getenv($0).map { unsafe String(cString: $0) } })
   }
 
   /// SQLite's file is opened; if it is missing, that is an error, or with `creating` it is made and told: a mistyped path must not read as

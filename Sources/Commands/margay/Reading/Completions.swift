@@ -69,7 +69,11 @@ enum Completions {
   }
 
   private static func keys(of kind: Kind, namespace: String?, _ line: Line) async -> [ResourceKey] {
-    guard let choice = try? DatastoreChoice.ofProcess(option: line.options["--datastore"]) else { return [] }
+    guard
+      let choice = try? DatastoreChoice.ofProcess(
+        option: line.options["--datastore"], config: line.options["-c"] ?? line.options["--config"]
+      ).choice
+    else { return [] }
     // Asking must not make a file that is not there.
     if case .sqlite(let path) = choice, !Files.exists(path) { return [] }
     let prefix = ResourceKey.prefix(of: kind, namespace: namespace)
