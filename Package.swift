@@ -193,7 +193,8 @@ let package = Package(
     tests("Netlink", ["Octets", "Deltas", "Sockets", "NetlinkMessages", "NetlinkEdge", "LinkDriver", "RouteDriver", "HostPlans", "Addresses", "KernelSandbox"]),
     tests("Ruleset", ["Rulesets", "RulesetDriver", "NetlinkEdge", "NetlinkMessages", "Addresses", "KernelSandbox"]),
     tests("Datastore", [
-      "Datastore", "DatastoreMemory", "DatastoreSQLite", "DatastoreContract", "datastore-probe", "Documents", "JSON", "Resources", "Sockets",
+      "Datastore", "DatastoreMemory", "DatastoreSQLite", "DatastoreEtcd", "EtcdServer", "DatastoreContract", "datastore-probe",
+      "Documents", "JSON", "Resources", "Sockets",
     ]),
     tests("DatastoreProgram", [
       "DatastoreProgram", "NodeProgram", "Calculation", "Datastore", "DatastoreMemory", "DatastoreSQLite", "DatastoreEtcd", "EtcdServer", "Documents",

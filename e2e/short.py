@@ -5,6 +5,7 @@ import sys
 
 import claims_addresses
 import claims_cli
+import claims_datastores
 import claims_etcd
 import claims_explain
 import claims_gateway
@@ -20,11 +21,11 @@ from claims import Claims
 from labs import Lab
 
 GROUPS = [
-    "labs", "observers", "explain", "gateway", "security", "addresses", "mobility", "status", "restart", "graceful", "podman", "etcd", "errors",
+    "labs", "observers", "explain", "gateway", "security", "addresses", "mobility", "status", "restart", "graceful", "podman", "etcd", "datastores", "errors",
     "interrupt", "topologies",
 ]
 # Groups that bring up what they need themselves.
-ALONE = {"graceful", "etcd", "errors", "interrupt", "topologies"}
+ALONE = {"graceful", "etcd", "datastores", "errors", "interrupt", "topologies"}
 
 
 def main(words):
@@ -148,6 +149,21 @@ def main(words):
                 claim("a node waits for its etcd; a pod's records are Calico's; etcd may come and go", claims_etcd.node_waits, etcd)
             finally:
                 etcd.down()
+        if "datastores" in wanted:
+            run.heading("Whole datastores: SQLite and etcd")
+            held, places = claims_datastores.HeldLock(), claims_datastores.Places()
+            try:
+                claim("`datastore check` on a foreign etcd: faults with their effects, and not one write", claims_datastores.check_before_the_first_start, places)
+                claim("backup and restore: count, hash and content as others compute them", claims_datastores.backup_and_restore, places)
+                claim("SQLite to etcd while others write, the command killed on the way; the switch", claims_datastores.migrated_while_killed, places)
+                claim("etcd to SQLite; lock and unlock", claims_datastores.and_back, places)
+                claim("exported, imported, exported again: the same documents", claims_datastores.documents_travel, places)
+                claim("a full disk", claims_datastores.full_disk, places)
+                claim("a damaged file", claims_datastores.damaged_file, places)
+                claim("a write lock that sqlite3 holds", held.claim)
+            finally:
+                held.end()
+                places.down()
         if "errors" in wanted:
             run.heading("Errors that a user meets first")
             for kind in claims_cli.MISTAKES:

@@ -1,7 +1,7 @@
 /// Opening the file: permissions, schema and its version, the machine it belongs to.
 ///
-/// Nothing is written into a file before it is known to be ours, and nothing at all if there is nothing to do: a reader opens a store whose
-/// write lock is held for long, or whose disk is full.
+/// Nothing is written into a file before it is known to be ours, and nothing if there is nothing to do: while another process has the store open,
+/// one more opens it and reads although the write lock is held for long, or the disk is full.
 import Datastore
 import Foundation
 import Glibc
