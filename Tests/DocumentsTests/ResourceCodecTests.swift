@@ -181,7 +181,7 @@ struct StrictTests {
       "{action: Allow, protocol: 132, destination: {ports: [80]}}", "{action: Allow, protocol: 58, icmp: {type: 128}}",
       "{action: Allow, source: null}",
       "{action: Allow, source: {namespaceSelector: global()}}", "{action: Allow, source: {services: {name: a}}}",
-      "{action: Allow, source: {}}",
+      "{action: Allow, source: {}}", "{action: Allow, protocol: TCP, source: {services: {name: a}, ports: [80]}}",
       "{action: Allow, source: {nets: ['::ffff:1.2.3.4', '::/0']}}",
     ])
   func goodRules(rule: String) throws { #expect(try errors(policy(rule)) == []) }
@@ -205,6 +205,11 @@ struct StrictTests {
       ("{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: a}, spec: {selector: global()}}", "global()"),
       ("{apiVersion: projectcalico.org/v3, kind: NetworkPolicy, metadata: {name: a}, spec: {namespaceSelector: all()}}", "is not a field"),
       ("{apiVersion: projectcalico.org/v3, kind: NetworkPolicy, metadata: {name: a}, spec: {types: [Ingress, Ingress]}}", "twice"),
+      ("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: default}, spec: {order: 5}}", "spec.order: 5 is not that of tier default"),
+      (
+        "{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: kube-admin}, spec: {order: 1000, defaultAction: Deny}}",
+        "spec.defaultAction: \"Deny\" is not that of tier kube-admin, which cannot change; write Pass"
+      ),
       ("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {generateName: a-}}", "only a Kubernetes API server"),
       ("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: a, finalizers: [-x]}}", "is not a finalizer"),
       ("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: a, ownerReferences: [{apiVersion: v1, kind: Pod, name: p}]}}", "has no uid"),

@@ -109,6 +109,7 @@ public enum ResourceCodec {
     guard let spec else { return nil }
     let resource = Resource(metadata, spec, status: status)
     if case .workloadEndpoint(let endpoint) = spec { reader.checkName(of: endpoint, metadata.name) }
+    if case .tier(let tier) = spec { reader.checkFixed(tier, metadata.name) }
     if let reason = inertKinds[kind] { findings.warning(reader.path("kind"), .string(word), "is kept, but has no effect yet: \(reason)") }
     return resource
   }

@@ -187,6 +187,12 @@ public struct TierSpec: Hashable, Sendable {
     self.order = order
     self.defaultAction = defaultAction
   }
+  /// The tiers that every cluster has. Neither their order nor their action can be another.
+  public static let fixed: [String: TierSpec] = [
+    "default": TierSpec(order: 1_000_000, defaultAction: .deny),
+    "kube-admin": TierSpec(order: 1_000, defaultAction: .pass),
+    "kube-baseline": TierSpec(order: 10_000_000, defaultAction: .pass),
+  ]
 }
 
 public struct ProfileSpec: Hashable, Sendable {

@@ -44,8 +44,8 @@ extension FieldReader {
     rule.notProtocol = ipProtocol("notProtocol")
     rule.icmp = icmp("icmp")
     rule.notICMP = icmp("notICMP")
-    if let source = reader("source") { rule.source = source.entity(mayNameServices: isIngress, isGlobal: isGlobal) }
-    if let destination = reader("destination") { rule.destination = destination.entity(mayNameServices: !isIngress, isGlobal: isGlobal) }
+    if let source = reader("source") { rule.source = source.entity(.source, mayNameServices: isIngress, isGlobal: isGlobal) }
+    if let destination = reader("destination") { rule.destination = destination.entity(.destination, mayNameServices: !isIngress, isGlobal: isGlobal) }
     if let metadata = reader("metadata") {
       rule.annotations = metadata.stringMap("annotations")
       metadata.finish()
@@ -134,7 +134,9 @@ extension FieldReader {
     return NameRules.portNameFault(text) == nil ? .named(text) : nil
   }
 
-  func entity(mayNameServices: Bool, isGlobal: Bool) -> EntityRule {
+  enum Side { case source, destination }
+
+  func entity(_ side: Side, mayNameServices: Bool, isGlobal: Bool) -> EntityRule {
     var entity = EntityRule()
     entity.nets = array("nets", countMax: 256).compactMap { prefix($0.value, $0.path) }
     for (value, path) in array("notNets", countMax: 256) {
@@ -178,7 +180,8 @@ extension FieldReader {
       others.ports = []
       others.notPorts = []
       if !others.isEmpty { findings.refusal(servicesPath, nil, "cannot be combined with selectors, networks or service accounts") }
-      if !entity.ports.isEmpty || !entity.notPorts.isEmpty {
+      // A service says which ports it is reached at, not from which ports its endpoints speak.
+      if side == .destination, !entity.ports.isEmpty || !entity.notPorts.isEmpty {
         findings.refusal(servicesPath, nil, "cannot be combined with ports: the service says which")
       }
     }
