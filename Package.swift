@@ -66,6 +66,7 @@ let package = Package(
     module("Formats", "MetricsText"),
     module("Formats", "Documents", ["JSON", "Resources", "Selectors", "Addresses", "Names", "Yams"]),
     module("Formats", "OutputForms", ["JSON", "Selectors"]),
+    module("Formats", "Patches", ["JSON"]),
     module("Formats", "BGPMessages", ["Octets", "Addresses"]),
     module("Formats", "NetlinkMessages", ["Octets", "Addresses"]),
     module("Formats", "Rulesets", ["Octets", "Addresses", "NetlinkMessages"]),
@@ -125,6 +126,10 @@ let package = Package(
     module("Programs", "ObjectViews", [
       "OutputForms", "NodeProgram", "Datastore", "AddressAssignment", "Documents", "JSON", "Tables", "Resources", "Addresses", "Names",
     ]),
+    module("Programs", "ResourceVerbs", [
+      "Datastore", "NodeProgram", "AddressAssignment", "AddressPlans", "Documents", "OutputForms", "Patches", "JSON", "Resources", "Addresses",
+      "Names", "Sockets",
+    ]),
     module("Programs", "ExplainProgram", [
       "PolicyOracle", "Calculation", "HostPlans", "PolicyRendering", "Rulesets", "RulesetDriver", "NetlinkEdge", "Datastore", "Documents", "JSON",
       "Tables", "Resources", "Addresses",
@@ -141,7 +146,7 @@ let package = Package(
       dependencies: [
         "DatastoreProgram",
         "FelixProgram", "BGPProgram", "ControllersProgram", "NodeProgram", "LabProgram", "ExplainProgram", "Datastore", "DatastoreMemory", "Datastores", "HealthServer",
-        "ObjectViews", "OutputForms",
+        "ObjectViews", "OutputForms", "ResourceVerbs", "Patches",
         "Documents", "JSON", "Resources", "Selectors", "AddressAssignment", "Addresses", "Names", "Sockets", "NetlinkEdge", "Tables", "DatastoreEtcd", log,
         arguments,
       ],
@@ -184,6 +189,10 @@ let package = Package(
       "ObjectViews", "OutputForms", "DatastoreMemory", "Datastore", "Documents", "JSON", "Tables", "Resources", "Names", "Sockets",
     ]),
     tests("OutputForms", ["OutputForms", "JSON", "Documents"]),
+    tests("Patches", ["Patches", "JSON"]),
+    tests("ResourceVerbs", [
+      "ResourceVerbs", "Patches", "Datastore", "DatastoreMemory", "Documents", "JSON", "Resources", "OutputForms", "Addresses", "Sockets",
+    ]),
     tests("Calculation", ["Calculation", "HostPlans", "Deltas", "Resources", "Selectors", "Names", "Addresses", "RandomClusters"]),
     tests("PolicyOracle", ["PolicyOracle", "Calculation", "HostPlans", "Resources", "Addresses", "RandomClusters"]),
     tests("PolicyRendering", [

@@ -17,15 +17,16 @@ import claims_restart
 import claims_security
 import claims_status
 import claims_topologies
+import claims_verbs
 from claims import Claims
 from labs import Lab
 
 GROUPS = [
-    "labs", "observers", "explain", "gateway", "security", "addresses", "mobility", "status", "restart", "graceful", "podman", "etcd", "datastores", "errors",
-    "interrupt", "topologies",
+    "labs", "observers", "explain", "gateway", "security", "addresses", "mobility", "status", "restart", "graceful", "podman", "etcd", "datastores", "verbs",
+    "errors", "interrupt", "topologies",
 ]
 # Groups that bring up what they need themselves.
-ALONE = {"graceful", "etcd", "datastores", "errors", "interrupt", "topologies"}
+ALONE = {"graceful", "etcd", "datastores", "verbs", "errors", "interrupt", "topologies"}
 
 
 def main(words):
@@ -164,6 +165,21 @@ def main(words):
             finally:
                 held.end()
                 places.down()
+        if "verbs" in wanted:
+            run.heading("The verbs that write")
+            stores = claims_verbs.Stores()
+            try:
+                stores.start()
+                claim("create, apply, replace, patch, label, delete: the same on SQLite and etcd, and etcdctl sees it", claims_verbs.on_both, stores)
+                claim("fields that margay does not know stay through every verb", claims_verbs.unknown_fields, stores)
+                claim("files, directories, lists: judged together, written in order, deleted in reverse", claims_verbs.files, stores)
+                claim("--dry-run and diff tell the truth and write nothing", claims_verbs.rehearsal, stores)
+                claim("answers for programs, and exit codes", claims_verbs.answers, stores)
+                claim("edit: mistakes come back, nothing is lost, others' changes stay", claims_verbs.edit, stores)
+                claim("twenty writers at once lose nothing", claims_verbs.writers, stores)
+                claim("on a terminal: colour and a bar", claims_verbs.terminal, stores)
+            finally:
+                stores.down()
         if "errors" in wanted:
             run.heading("Errors that a user meets first")
             for kind in claims_cli.MISTAKES:

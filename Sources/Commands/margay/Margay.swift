@@ -17,7 +17,7 @@ struct Margay: AsyncParsableCommand {
     version: version,
     subcommands: [
       // What is stored.
-      Apply.self, Get.self, Delete.self, Validate.self,
+      Create.self, Apply.self, Replace.self, Patch.self, Label.self, Edit.self, Delete.self, Get.self, Diff.self, Validate.self,
       // Questions.
       Explain.self, SelectorCommand.self, APIResources.self, Version.self, ConfigCommand.self,
       // For shells and packages.

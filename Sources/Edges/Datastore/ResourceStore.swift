@@ -179,9 +179,23 @@ public struct ResourceStore: Sendable {
     throw .conflict(key)
   }
 
+  /// Writes the document as it stands over what was read at `revision`, for whoever changed the object as a whole: what is not in the
+  /// document any more goes, fields that are not known here included. Other than at `revision` it is a conflict.
+  @discardableResult
+  public func rewrite(
+    _ resource: Resource, document: JSONValue, over revision: Revision
+  ) async throws(ResourceStoreError) -> (stored: StoredResource, outcome: WriteOutcome) {
+    let key = resource.key
+    guard let old = try await fetch(key.path) else { throw .doesNotExist(key) }
+    guard old.modRevision == revision else { throw .conflict(key) }
+    let (result, outcome) = try await replace(old, resource, document, isWhole: true)
+    guard let result else { throw .conflict(key) }
+    return (result, outcome)
+  }
+
   /// One attempt; nil when somebody was faster.
   private func replace(
-    _ old: KeyValue, _ resource: Resource, _ document: JSONValue?, _ condition: Condition? = nil
+    _ old: KeyValue, _ resource: Resource, _ document: JSONValue?, _ condition: Condition? = nil, isWhole: Bool = false
   ) async throws(ResourceStoreError) -> (StoredResource?, WriteOutcome) {
     let key = resource.key
     let references = try await checkReferences(resource)
@@ -195,9 +209,10 @@ public struct ResourceStore: Sendable {
     if let document, document["spec"]?["types"] == nil, before["spec"]?["types"] == nil {
       merged.spec.changePolicy { $0.types = PolicySpec.typesUnspelled }
     }
-    // Unknown fields: those of the stored document stay, those of the user's document come on top.
+    // Unknown fields: those of the stored document stay, in elements of lists where these still stand; those of the user's document come
+    // on top. The first encoding brings the lists into the order of the new object, which is that of the user's document.
     var base = before
-    if let document { base = Self.overlay(document, on: before) }
+    if let document { base = isWhole ? document : Self.overlay(document, on: ResourceCodec.encode(merged, onto: before)) }
     var after = ResourceCodec.encode(merged, onto: base)
     after["metadata"]?["resourceVersion"] = nil
     if after == before { return (Self.stored(merged, before, old.modRevision), .unchanged) }
@@ -210,6 +225,9 @@ public struct ResourceStore: Sendable {
 
   /// Members of `document` win; members that only `base` has stay. Known fields are set afterwards from the typed value.
   static func overlay(_ document: JSONValue, on base: JSONValue) -> JSONValue {
+    if case .array(let new) = document, case .array(let old) = base, new.count == old.count {
+      return .array(zip(new, old).map { overlay($0, on: $1) })
+    }
     guard case .object(let new) = document, case .object(var old) = base else { return document }
     for member in new.members { old[member.name] = old[member.name].map { overlay(member.value, on: $0) } ?? member.value }
     return .object(old)

@@ -63,20 +63,7 @@ public enum DocumentReader {
 
   /// Like `read`, for whoever wants everything that is wrong with a file: the documents that can be read, and the faults of the rest.
   public static func survey(bytes: [UInt8], file: String) -> (documents: [PositionedDocument], errors: [DocumentError]) {
-    var trees: [(value: JSONValue, positions: JSONPositions)] = []
-    var errors: [DocumentError] = []
-    let first = bytes.first { ![0x20, 0x09, 0x0a, 0x0d].contains($0) }
-    if file.hasSuffix(".json") || first == UInt8(ascii: "{") || first == UInt8(ascii: "[") {
-      do throws(JSONError) {
-        trees = [try JSONValue.parsePositioned(bytes)]
-      } catch let error {
-        errors = [DocumentError(file: file, position: error.position, path: JSONPath(), rule: error.message)]
-        // `{a: 1}` is YAML's flow form. If it is not that either, what JSON said is the more helpful answer.
-        if !file.hasSuffix(".json"), let flow = try? YAMLReader.read(bytes, file: file) { (trees, errors) = (flow, []) }
-      }
-    } else {
-      (trees, errors) = YAMLReader.survey(bytes, file: file)
-    }
+    var (trees, errors) = Self.trees(bytes, file)
     var documents: [PositionedDocument] = []
     for (value, positions) in trees where !value.isNull {
       do throws(DocumentErrors) {
@@ -86,6 +73,31 @@ public enum DocumentReader {
       }
     }
     return (documents, errors)
+  }
+
+  /// The one value of a text that is no object of the API: a patch.
+  public static func readValue(bytes: [UInt8], file: String) throws(DocumentErrors) -> JSONValue {
+    let (trees, errors) = Self.trees(bytes, file)
+    if !errors.isEmpty { throw DocumentErrors(errors) }
+    let values = trees.map(\.value).filter { !$0.isNull }
+    guard values.count == 1 else {
+      throw DocumentErrors([DocumentError(file: file, path: JSONPath(), rule: "holds \(values.count) documents where one is expected")])
+    }
+    return values[0]
+  }
+
+  private static func trees(
+    _ bytes: [UInt8], _ file: String
+  ) -> (trees: [(value: JSONValue, positions: JSONPositions)], errors: [DocumentError]) {
+    let first = bytes.first { ![0x20, 0x09, 0x0a, 0x0d].contains($0) }
+    guard file.hasSuffix(".json") || first == UInt8(ascii: "{") || first == UInt8(ascii: "[") else { return YAMLReader.survey(bytes, file: file) }
+    do throws(JSONError) {
+      return ([try JSONValue.parsePositioned(bytes)], [])
+    } catch let error {
+      // `{a: 1}` is YAML's flow form. If it is not that either, what JSON said is the more helpful answer.
+      if !file.hasSuffix(".json"), let flow = try? YAMLReader.read(bytes, file: file) { return (flow, []) }
+      return ([], [DocumentError(file: file, position: error.position, path: JSONPath(), rule: error.message)])
+    }
   }
 
   /// `kind: List`, and `NetworkPolicyList` and its like with `items`, stand for their items. So does an array of objects.

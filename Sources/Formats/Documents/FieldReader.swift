@@ -85,7 +85,7 @@ package final class FieldReader {
         findings.warning(memberPath, nil, "is not known here; it is kept, but has no effect")
       } else {
         findings.error(
-          memberPath, nil, "is not a field that exists here",
+          memberPath, nil, DocumentError.unknownFieldRule,
           fix: suggestion.map { "did you mean \($0)?" } ?? "known here: \(known.joined(separator: ", "))", atName: true)
       }
     }

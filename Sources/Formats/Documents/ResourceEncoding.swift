@@ -13,7 +13,21 @@ extension ResourceCodec {
     guard let old, var before = try? decodeLenient(kind: resource.kind, value: old) else { return strip(plain) }
     // Whoever writes what is wanted says nothing about what is reported.
     if resource.status == nil { before.status = nil }
-    return merge(plain, onto: old, readAs: Self.plain(before))
+    var reading = Self.plain(before)
+    // A rule that has a field nobody here knows reads as a deny. A new object without such a rule comes from a document, and is compared
+    // with what the rest of the old rule says, so that the field stays with its rule, and what the document leaves out goes.
+    if holdsFault(reading), !holdsFault(plain), let known = try? decodeLenient(kind: resource.kind, value: withoutUnknownFields(old)) {
+      reading = Self.plain(known)
+    }
+    return merge(plain, onto: old, readAs: reading)
+  }
+
+  private static func holdsFault(_ value: JSONValue) -> Bool {
+    switch value {
+    case .object(let object): object.members.contains { $0.name == faultMark || holdsFault($0.value) }
+    case .array(let elements): elements.contains(where: holdsFault)
+    default: false
+    }
   }
 
   /// Marks a rule that could not be read, so that two of them are the same only if they fail for the same reason. Never written.
@@ -49,7 +63,8 @@ extension ResourceCodec {
         members.append(JSONObject.Member(member.name, overlay(value, onto: member.value)))
       }
     }
-    for member in new.members where member.name != faultMark && oldValues[member.name] == nil {
+    // What is absent and reads as its default stays absent while it is the default.
+    for member in new.members where member.name != faultMark && oldValues[member.name] == nil && beforeValues[member.name] != member.value {
       members.append(JSONObject.Member(member.name, strip(member.value)))
     }
     return JSONObject(members)
