@@ -89,12 +89,12 @@ let package = Package(
     module("Edges", "RouteDriver", ["Sockets", "NetlinkEdge", "NetlinkMessages", "Addresses", "Deltas", "HostPlans", log]),
     module("Edges", "LinkDriver", ["Sockets", "NetlinkEdge", "NetlinkMessages", "Addresses", "HostPlans", log]),
     module("Edges", "BGPTransport", ["CLinux", "Sockets", "Addresses", "BGPMessages"]),
-    module("Edges", "Datastore", ["JSON", "Documents", "Resources", "Names", "Deltas", "Addresses"]),
+    module("Edges", "Datastore", ["JSON", "MetricsText", "Documents", "Resources", "Names", "Deltas", "Addresses"]),
     module("Edges", "DatastoreMemory", ["Datastore"]),
     module("Edges", "DatastoreSQLite", ["Datastore", "Sockets", .product(name: "GRDB", package: "GRDB.swift")]),
     module("Edges", "DatastoreEtcd", [
-      "Datastore", "EtcdMessages", "Octets", "Sockets", .product(name: "NIOCore", package: "swift-nio"),
-      .product(name: "NIOPosix", package: "swift-nio"), .product(name: "NIOHPACK", package: "swift-nio-http2"),
+      "Datastore", "EtcdMessages", "Names", "Octets", "Sockets", .product(name: "NIOCore", package: "swift-nio"),
+      .product(name: "NIOPosix", package: "swift-nio"), .product(name: "NIOTLS", package: "swift-nio"), .product(name: "NIOHPACK", package: "swift-nio-http2"),
       .product(name: "NIOHTTP2", package: "swift-nio-http2"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
     ]),
     module("Edges", "Datastores", ["Datastore", "DatastoreSQLite", "DatastoreEtcd", "Documents", "JSON"]),
@@ -119,7 +119,7 @@ let package = Package(
       "BGPMessages", "BGPSessions", "BGPRoutes", "BGPTransport", "NetlinkEdge", "NetlinkMessages", "Sockets", "RouteDriver", "Datastore", "Documents", "JSON",
       "Resources", "Selectors", "Addresses", "Deltas", "Names", "HealthServer", "MetricsText", log,
     ]),
-    module("Programs", "ControllersProgram", ["Datastore", "HealthServer", "JSON", "MetricsText", "Names", "Resources", "Sockets", log]),
+    module("Programs", "ControllersProgram", ["Datastore", "Documents", "HealthServer", "JSON", "MetricsText", "Names", "Resources", "Sockets", log]),
     module("Programs", "NodeProgram", [
       "CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "AddressAssignment", "Resources", "Addresses", "Names", "JSON", log,
     ]),
@@ -166,6 +166,7 @@ let package = Package(
       "JSON", "Documents", "Selectors", "Resources", "Names", "Addresses", "Octets", "AddressPlans", "AddressAssignment", "Datastore",
       "BGPMessages", "BGPSessions", "BGPRoutes", "NetlinkMessages", "Rulesets", "CNIMessages", "EtcdMessages", "LabProgram",
     ]),
+    .executableTarget(name: "feed-probe", dependencies: ["Datastore", "Datastores", "Sockets"], path: "Testing/feed-probe"),
     .executableTarget(
       name: "datastore-probe",
       dependencies: ["Datastore", "Datastores", "DatastoreSQLite", "Sockets", .product(name: "GRDB", package: "GRDB.swift")],
@@ -211,7 +212,8 @@ let package = Package(
     ]),
     tests("EtcdMessages", ["EtcdMessages", "Octets"]),
     tests("DatastoreEtcd", [
-      "Datastore", "DatastoreEtcd", "Datastores", "DatastoreContract", "EtcdServer", "EtcdMessages", "Octets", "Documents", "JSON",
+      "Datastore", "DatastoreEtcd", "Datastores", "DatastoreContract", "EtcdServer", "KernelSandbox", "NetlinkEdge", "CLinux", "feed-probe",
+      "EtcdMessages", "Octets", "Documents", "JSON",
       "Resources", "Sockets", "Addresses",
     ]),
     tests("AddressPlans", [

@@ -26,6 +26,7 @@ struct Bench: Sendable {
       name: "calculation", abstract: "One host's plan in a cluster of 250k endpoints and 10k policies, 200 endpoints on the host",
       run: CalculationBench.run),
     Bench(name: "datastore", abstract: "The datastores as a client sees them", run: DatastoreBench.run),
+    Bench(name: "endpoints", abstract: "A daemon's reading of 100k workload endpoints from etcd", run: EndpointBench.run),
     Bench(name: "verdict", abstract: "From a policy written to the datastore to the first packet treated so", run: VerdictBench.run),
     Bench(name: "cni", abstract: "A container's network: ADD and DEL on a warm node", run: CNIBench.run),
   ]
@@ -61,6 +62,10 @@ struct Main {
       switch words.first {
       case "child": try await child(words[1], options(&words, from: 2))
       case "write": try await DatastoreBench.writer(words[1], count: Int(words[2])!)
+      case "feed": try await EndpointBench.feed(words[1])
+      case "list": try await EndpointBench.list(words[1], words[2])
+      case "cost": try EndpointBench.cost(Array(words[1...]))
+      case "steady": try await EndpointBench.steady(words[1], words[2], Int(words[3])!)
       default: try parent(options(&words, from: 0))
       }
     } catch {

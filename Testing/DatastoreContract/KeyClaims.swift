@@ -101,6 +101,32 @@ extension DatastoreContract {
         try expectEqual(found.map { Array($0.utf8) }, wanted.map { Array($0.utf8) }, "keys under '\(prefix)'")
       }
     },
+    ContractClaim("The pages of a list are one truth, whatever is written between them, and end with the last key") { store in
+      try await store.first.commit((0..<25).map { .put("/p/\($0 + 100)", octets("0")) } + [.put("/q", [])])
+      let listed = try await store.first.list(prefix: "/p/")
+      var page = try await store.second.page(prefix: "/p/", limit: 10, from: nil)
+      var items = page.items
+      while let next = page.next {
+        try expect(page.items.count <= 10, "\(page.items.count) items in a page of 10")
+        // Before and behind the place where the list is.
+        try await store.first.commit([.put("/p/100", octets("1")), .put("/p/124", octets("1")), .delete("/p/123"), .put("/p/200", [])])
+        page = try await store.second.page(prefix: "/p/", limit: 10, from: next)
+        try expectEqual(page.revision, listed.revision, "the revision of a later page")
+        items += page.items
+      }
+      try expectEqual(items, listed.items, "all pages")
+      try expectEqual(try await store.second.page(prefix: "/none", limit: 10, from: nil).items, [], "a page of nothing")
+      var together: [KeyValue] = []
+      let revision = try await store.second.eachPage(prefix: "/p/", limit: 7, restart: { together = [] }) { together += $0 }
+      try expectEqual(together, try await store.first.list(prefix: "/p/").items, "each page")
+      try expect(revision >= listed.revision, "the revision of each page")
+    },
+    ContractClaim("A store remembers what was read from it") { store in
+      try await store.first.put("/a", "one")
+      let item = try await store.second.get("/a")!
+      try await store.first.put("/a", "two")
+      try expectEqual(try await store.second.remembers(item), true, "an older version of a key")
+    },
     ContractClaim("A list tells the revision at which it was true") { store in
       try await store.first.put("/a", "one")
       let later = try await store.first.put("/elsewhere", "x")

@@ -19,6 +19,9 @@ public final class EtcdServer: Sendable {
     /// Nil: plain TCP.
     public var tls: TestCertificates?
     public var isClientCertificateWanted = false
+    /// A network namespace, and the address there on which clients reach the members; nil: ours, and loopback.
+    public var namespace: CInt?
+    public var address = "127.0.0.1"
     public init() {}
   }
   private struct Member {
@@ -117,7 +120,7 @@ public final class EtcdServer: Sendable {
     return ports
   }
 
-  public var endpoints: [EtcdEndpoint] { members.withLock { $0 }.map { EtcdEndpoint(host: "127.0.0.1", port: $0.clientPort) } }
+  public var endpoints: [EtcdEndpoint] { members.withLock { $0 }.map { EtcdEndpoint(host: options.address, port: $0.clientPort) } }
   /// How a client reaches it: with TLS if the server wants it, without user.
   public var configuration: EtcdConfiguration {
     var configuration = EtcdConfiguration(endpoints: endpoints)
@@ -144,7 +147,7 @@ public final class EtcdServer: Sendable {
   private func run(_ member: Member, _ all: [Member]) async throws -> Process {
     guard let path = Self.path else { throw Fault("etcd is not installed") }
     let scheme = options.tls == nil ? "http" : "https"
-    let client = "\(scheme)://127.0.0.1:\(member.clientPort)"
+    let client = "\(scheme)://\(options.address):\(member.clientPort)"
     var arguments = [
       "--name", member.name, "--data-dir", "\(folder)/\(member.name)", "--listen-client-urls", client, "--advertise-client-urls", client,
       "--listen-peer-urls", "http://127.0.0.1:\(member.peerPort)", "--initial-advertise-peer-urls", "http://127.0.0.1:\(member.peerPort)",
@@ -157,7 +160,8 @@ public final class EtcdServer: Sendable {
     }
     // The last of two equal options counts.
     arguments += options.arguments + moreArguments.withLock { $0 }
-    let command = ChildCommand(path, arguments, environment: ["PATH=/usr/bin:/bin"], output: nil, error: nil, deathSignal: SIGKILL)
+    let command = ChildCommand(path, arguments, environment: ["PATH=/usr/bin:/bin"], output: nil, error: nil, networkNamespace: options.namespace,
+      deathSignal: SIGKILL)
     return try await withCheckedThrowingContinuation { continuation in
       do {
         try DedicatedThread.start {
@@ -194,6 +198,45 @@ public final class EtcdServer: Sendable {
     if let process = members.withLock({ $0[index].process }) { kill(process.pid, number) }
   }
 
+  /// Makes another member the leader.
+  public func moveLeader() throws {
+    for endpoint in endpoints {
+      let fields = try control(["endpoint", "status", "--write-out", "fields"], at: [endpoint]).split(separator: "\n")
+      func number(_ name: String) -> UInt64? {
+        fields.first { $0.hasPrefix("\"\(name)\"") }?.split(separator: " ").last.flatMap { UInt64($0) }
+      }
+      guard let leader = number("Leader"), number("MemberID") == leader else { continue }
+      let others = try control(["member", "list", "--write-out", "simple"]).split(separator: "\n")
+        .compactMap { UInt64($0.prefix { $0 != "," }, radix: 16) }.filter { $0 != leader }
+      guard let next = others.first else { throw Fault("a leader alone") }
+      try control(["move-leader", String(next, radix: 16)], at: [endpoint])
+      return
+    }
+    throw Fault("no leader")
+  }
+
+  /// What the first member holds now, in a file that `restore` understands.
+  public func snapshot() throws -> String {
+    let file = "\(folder)/snapshot"
+    try? Files.remove(file)
+    try control(["snapshot", "save", file], at: [endpoints[0]])
+    return file
+  }
+  /// Puts the first member, which must be stopped and alone, back to a snapshot. With the same token the cluster keeps its number.
+  public func restore(_ file: String, token: String? = nil) throws {
+    let member = members.withLock { $0[0] }
+    try Files.removeTree("\(folder)/\(member.name)")
+    let peer = "http://127.0.0.1:\(member.peerPort)"
+    let result = try ChildCommand(
+      Self.controlPath,
+      [
+        "snapshot", "restore", file, "--name", member.name, "--initial-cluster", "\(member.name)=\(peer)", "--initial-advertise-peer-urls", peer,
+        "--initial-cluster-token", token ?? folder, "--data-dir", "\(folder)/\(member.name)",
+      ], environment: ["PATH=/usr/bin:/bin", "ETCDCTL_API=3", "HOME=/tmp"]
+    ).runToEnd()
+    guard result.code == 0 else { throw Fault("etcdctl snapshot restore: \(result.output)") }
+  }
+
   /// Arguments of the next start, in place of those given here before.
   public func setArguments(_ arguments: [String]) { moreArguments.withLock { $0 = arguments } }
 
@@ -209,15 +252,22 @@ public final class EtcdServer: Sendable {
 
   /// Runs etcdctl against the cluster, or against the given endpoints.
   @discardableResult
-  public func control(_ words: [String], user: String? = nil, at endpoints: [EtcdEndpoint]? = nil) throws -> String {
+  public func control(_ words: [String], user: String? = nil, input: String? = nil, at endpoints: [EtcdEndpoint]? = nil) throws -> String {
     var arguments = ["--endpoints", (endpoints ?? self.endpoints).map { "\(options.tls == nil ? "http" : "https")://\($0)" }.joined(separator: ",")]
     if let tls = options.tls {
       // It is our client that is tested for checking names.
       arguments += ["--insecure-skip-tls-verify", "--cacert", tls.authority, "--cert", tls.clientCertificate, "--key", tls.clientKey]
     }
     if let user { arguments += ["--user", user] }
+    // Short enough to lie in the pipe until it is read.
+    var ends: [CInt] = [-1, -1]
+    guard unsafe cl_pipe(&ends) == 0 else { throw Fault("no pipe") }
+    defer { close(ends[0]) }
+    try? Files.write(Array((input ?? "").utf8), descriptor: ends[1], name: "etcdctl's input")
+    close(ends[1])
     let result = try ChildCommand(
-      Self.controlPath, arguments + words, environment: ["PATH=/usr/bin:/bin", "ETCDCTL_API=3", "HOME=/tmp"]
+      Self.controlPath, arguments + words, environment: ["PATH=/usr/bin:/bin", "ETCDCTL_API=3", "HOME=/tmp"],
+      input: ends[0], networkNamespace: options.namespace
     ).runToEnd()
     guard result.code == 0 else { throw Fault("etcdctl \(words.joined(separator: " ")): \(result.output)") }
     return result.output

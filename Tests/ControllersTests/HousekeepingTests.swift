@@ -100,20 +100,19 @@ struct HousekeepingTests {
     await running.value
   }
 
-  @Test(
-    "Times are Go's",
-    arguments: [
-      ("10m", Duration.seconds(600)), ("1h30m", .seconds(5400)), ("1.5s", .milliseconds(1500)), ("500ms", .milliseconds(500)), ("0", .zero),
-      ("10", nil), ("m", nil), ("", nil), ("-5m", nil), ("10m ", nil), ("1e400h", nil),
-    ] as [(String, Duration?)])
-  func durations(text: String, duration: Duration?) { #expect(GoDuration.parse(text) == duration) }
-
   @Test("What is no setting is told, and the usual value holds")
   func nonsense() {
-    let settings = ControllersSettings(["spec": ["etcdV3CompactionPeriod": "soon", "prometheusMetricsPort": 70000, "healthChecks": "Disabled"]])
-    #expect(settings.compactionPeriod == .seconds(600) && settings.port == 9094 && !settings.servesHealth)
-    #expect(settings.problems.count == 2 && settings.problems[0].contains("\"soon\"") && settings.problems[1].contains("70000"))
-    #expect(ControllersSettings(["spec": ["prometheusMetricsPort": 0]]).plan([:]).places.isEmpty)
+    func settings(_ spec: JSONValue) -> ControllersSettings {
+      ControllersSettings([
+        "apiVersion": "projectcalico.org/v3", "kind": "KubeControllersConfiguration", "metadata": ["name": "default"], "spec": spec,
+      ])
+    }
+    let nonsense = settings(["etcdV3CompactionPeriod": "soon", "prometheusMetricsPort": 70000, "healthChecks": "Disabled"])
+    #expect(nonsense.compactionPeriod == .seconds(600) && nonsense.port == 9094 && !nonsense.servesHealth)
+    #expect(nonsense.problems.count == 2 && nonsense.problems[0].contains("soon") && nonsense.problems[1].contains("70000"))
+    #expect(settings(["etcdV3CompactionPeriod": "1h30m"]).compactionPeriod == .seconds(5400))
+    #expect(settings(["etcdV3CompactionPeriod": "0"]).compactionPeriod == nil)
+    #expect(settings(["prometheusMetricsPort": 0]).plan([:]).places.isEmpty)
   }
 }
 

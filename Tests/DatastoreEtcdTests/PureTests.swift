@@ -22,7 +22,7 @@ struct PureTests {
 
   @Test("Pauses follow failed rounds only, double and are bounded; a success ends them")
   func pauses() {
-    var choice = EndpointChoice(members, startingAt: 0)
+    var choice = EndpointChoice(members, startingAt: 0, chance: { 1 })
     #expect(choice.pause == .zero)
     var pauses: [Duration] = []
     for _ in 0..<40 {
@@ -32,6 +32,15 @@ struct PureTests {
     #expect(pauses.prefix(3) == [.milliseconds(100), .milliseconds(200), .milliseconds(400)] && pauses.last == .seconds(2))
     choice.connected(to: members[0])
     #expect(choice.pause == .zero)
+  }
+
+  @Test("A pause is between half of what it may be and all of it, by chance")
+  func jitter() {
+    var (low, high) = (Backoff(first: .seconds(1), max: .seconds(4), chance: { 0 }), Backoff(first: .seconds(1), max: .seconds(4), chance: { 1 }))
+    #expect((0..<4).map { _ in low.next() } == [.milliseconds(500), .seconds(1), .seconds(2), .seconds(2)])
+    #expect((0..<4).map { _ in high.next() } == [.seconds(1), .seconds(2), .seconds(4), .seconds(4)])
+    high.reset()
+    #expect(high.next() == .seconds(1))
   }
 
   private func event(_ key: String, _ revision: Int64, isDelete: Bool = false) -> EtcdEvent {
@@ -57,8 +66,14 @@ struct PureTests {
     #expect(assembly.range == EtcdKeyRange(from: Array("/a".utf8), to: Array("/x0".utf8)))
     let keys = ["/", "/a", "/ab", "/b", "/n", "/n/", "/n/z", "/n0", "/x", "/x/", "/x/2/3", "/x0"]
     #expect(try texts(assembly.take(response(keys.map { event($0, 5) }))) == ["/a", "/ab", "/n/", "/n/z", "/x/", "/x/2/3"])
-    // What is not wanted makes no batch.
-    #expect(try assembly.take(response([event("/b", 6)])) == nil)
+    // What is not wanted only tells how far everything has been told, as does a response without events.
+    #expect(try assembly.take(response([event("/b", 6)])) == WatchBatch(events: [], revision: Revision(rawValue: 6)))
+    var progress = try response([])
+    progress.header.revision = 9
+    #expect(assembly.take(progress) == WatchBatch(events: [], revision: Revision(rawValue: 9)))
+    // The answer to the request comes before events of the past.
+    progress.isCreated = true
+    #expect(assembly.take(progress) == nil)
     #expect(WatchAssembly(prefixes: [""]).range == EtcdKeyRange(from: [], to: nil) && WatchAssembly(prefixes: [""]).isWanted([0xff]))
   }
 

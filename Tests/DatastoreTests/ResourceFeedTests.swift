@@ -80,7 +80,7 @@ struct ResourceFeedTests {
     try await store.create(set("b", "10.0.0.0/8"))
     try await store.delete(ResourceKey(.globalNetworkSet, name: "b"))
     _ = try await datastore.transact(if: [], then: [.delete("/calico/ipam/v2/host/n/ipv4/block/10.65.0.0-26")])
-    let last = try await consumer.wait { $0.raw.isEmpty }
+    let last = try await consumer.wait { $0.inSyncs == 1 && $0.raw.isEmpty }
     #expect(last.deliveries.map(\.name) == ["a", "a", "b", "b"])
     #expect(last.objects.keys.map(\.name) == ["a"] && last.inSyncs == 1 && last.problems.isEmpty)
     task.cancel()

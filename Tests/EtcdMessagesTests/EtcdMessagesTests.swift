@@ -93,7 +93,7 @@ struct EtcdMessagesTests {
         == hex("0a07 1001 1a0161 2800" + "0a07 1002 1a0162 3005" + "120a 1208 0a0161 120176 1809" + "1205 1a03 0a0162" + "1a05 0a03 0a0161"))
     #expect(
       EtcdWatchRequest(EtcdKeyRange(from: octets("a"), to: octets("b")), startRevision: 7, allowsFragments: true).encoded()
-        == hex("0a0a 0a0161 120162 1807 4001"))
+        == hex("0a0c 0a0161 120162 1807 2001 4001"))
     #expect(EtcdRequest.leaseGrant(seconds: 5) == hex("0805") && EtcdRequest.authenticate(name: "u", password: "p") == hex("0a0175 120170"))
   }
 

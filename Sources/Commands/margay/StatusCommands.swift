@@ -67,6 +67,11 @@ struct NodeStatus: AsyncParsableCommand {
     let isReady = document["health"]?["ok"]?.bool != false
     let readiness = isReady ? palette("ready", .green) : palette("not ready", .red)
     var text = "\(palette(name, .bold)): \(palette("running", .green))\(uptime), \(readiness)\n"
+    if let store = document["store"], let name = store["name"]?.string {
+      let at = store["endpoint"]?.string.map { "connected to \($0)" } ?? store["problem"]?.string ?? (store["tls"] == nil ? "open" : "not connected")
+      let revision = store["revision"]?.integer.map { ", revision \($0)" } ?? ""
+      text += "  \(palette("datastore", .dim)): \(name), \(at)\(revision)\n"
+    }
     for reporter in document["health"]?["reporters"]?.array ?? [] {
       guard let words = reporter["reason"]?.string ?? reporter["note"]?.string else { continue }
       text += "  \(palette(reporter["name"]?.string ?? "?", reporter["ok"]?.bool == false ? .red : .dim)): \(words)\n"

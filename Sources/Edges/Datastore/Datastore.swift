@@ -95,9 +95,17 @@ public protocol Datastore: Sendable {
   func get(_ key: String) async throws(DatastoreError) -> KeyValue?
   /// All keys that begin with `prefix`, in order of keys, and the revision at which this was the truth.
   func list(prefix: String) async throws(DatastoreError) -> (items: [KeyValue], revision: Revision)
+  /// The first so many of these keys, or those behind a continuation; all pages of one list show one revision. 0 is without limit, and a store
+  /// may hand out more than asked for. Throws `.compacted` when that revision is no longer kept.
+  func page(prefix: String, limit: Int, from continuation: ListContinuation?) async throws(DatastoreError) -> ListPage
+  /// Whether the store's history still holds this item at its revision: false once it was replaced by another store or its own past. Throws
+  /// `.compacted` when that revision is no longer kept.
+  func remembers(_ item: KeyValue) async throws(DatastoreError) -> Bool
   /// Writes all operations at one revision if all comparisons hold.
   func transact(if comparisons: [Comparison], then operations: [DatastoreOperation]) async throws(DatastoreError) -> TransactionResult
   /// Batches of all changes under any of `prefixes` after `revision`. The stream ends by throwing a `DatastoreError`.
+  ///
+  /// A batch without events tells that everything up to its revision has been told.
   func watch(prefixes: [String], after revision: Revision) -> AsyncThrowingStream<WatchBatch, any Error>
   /// A lease of at least `seconds`; keys put under it vanish when it ends.
   func grantLease(seconds: Int) async throws(DatastoreError) -> LeaseID
@@ -106,5 +114,7 @@ public protocol Datastore: Sendable {
   /// Forgets the history up to and including `revision`, for everybody: watches from before it end with `.compacted`, the present stays. What
   /// is forgotten already is success.
   func compact(upTo revision: Revision) async throws(DatastoreError)
+  /// Nil for a store without connections.
+  var connection: DatastoreConnection? { get }
   func close() async
 }

@@ -79,7 +79,7 @@ public final class LeasedKeys: Sendable {
   /// Serves until the task is cancelled. The lease is left to end by itself: a restart within its time changes nothing for readers.
   public func run() async {
     var keeper = Keeper(datastore: datastore, inherit: inherit)
-    var retry = Duration.milliseconds(100)
+    var retry = Backoff(first: .milliseconds(100), max: .seconds(5))
     while !Task.isCancelled {
       let (terms, prefixes, hasBegun) = wishes.withLock { wishes in
         for (key, entry) in wishes.changes { keeper.keys.want(entry, for: key) }
@@ -90,7 +90,7 @@ public final class LeasedKeys: Sendable {
       if hasBegun {
         do {
           pause = try await keeper.step(terms, prefixes, relisting: relisting)
-          retry = .milliseconds(100)
+          retry.reset()
           note(nil, keeper.writes)
         } catch {
           keeper.forget(isLeaseLost: error == .leaseNotFound)
@@ -99,10 +99,8 @@ public final class LeasedKeys: Sendable {
             continue
           }
           note("reporting status: \(error)", keeper.writes)
-          pause = retry
-          retry = min(retry * 2, .seconds(5))
           // Wishes that come meanwhile are merged; they do not shorten the wait.
-          try? await Task.sleep(for: pause)
+          try? await Task.sleep(for: retry.next())
           continue
         }
       }

@@ -72,6 +72,7 @@ enum ConnectionReason {
     }
     for refused in ["BAD_CERTIFICATE", "UNKNOWN_CA", "CERTIFICATE_UNKNOWN", "CERTIFICATE_EXPIRED", "UNSUPPORTED_CERTIFICATE", "DECRYPT_ERROR"]
     where words.contains("ALERT") && words.contains(refused) {
+      if let fault = CertificateDates.fault(ofOurs: tls) { return "it refuses our certificate: \(fault); renew it" }
       let file = tls?.configuration.certificateFile ?? "without a certificate"
       return "it refuses our certificate (\(file)): \(refused.lowercased().replacing("_", with: " ")); it must be signed by etcd's --trusted-ca-file"
     }

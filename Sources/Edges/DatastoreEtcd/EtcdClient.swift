@@ -26,6 +26,7 @@ final class EtcdClient: Sendable {
     var clusterID: UInt64?
     var isClosed = false
     var watches: [ObjectIdentifier: WatchInbox] = [:]
+    var report = DatastoreConnection()
   }
   private let state: Mutex<State>
   static let answerMax = 32 << 20
@@ -87,7 +88,7 @@ final class EtcdClient: Sendable {
         } catch {
           throw .datastore(.unusable("\(name): \(connection.endpoint) answers something else than etcd: \(error)"))
         }
-        try checkCluster(header(response), connection)
+        try await checkCluster(header(response), connection)
         return response
       case .failure(.notSent(let reason)):
         abandon(connection)
@@ -133,21 +134,85 @@ final class EtcdClient: Sendable {
     .unavailable("\(name): \(connection.endpoint): \(reason)")
   }
 
-  /// Endpoints of two clusters under one name would show two truths in turn.
-  private func checkCluster(_ header: EtcdHeader, _ connection: EtcdConnection) throws(CallProblem) {
+  // MARK: Which cluster
+
+  /// Endpoints of two clusters under one name would show two truths in turn: whatever does not belong to the cluster we began with is
+  /// refused. If nobody of that cluster is left, and most members say the same new number, the cluster was replaced: everything is read anew.
+  private func checkCluster(_ header: EtcdHeader, _ connection: EtcdConnection) async throws(CallProblem) {
     guard header.clusterID != 0 else { return }
     let known = state.withLock { state in
       if state.clusterID == nil { state.clusterID = header.clusterID }
+      if state.clusterID == header.clusterID { state.report.newest = max(state.report.newest, Revision(rawValue: header.revision)) }
       return state.clusterID
     }
     guard let known, known != header.clusterID else { return }
+    let found = await clusters()
+    if found.allSatisfy({ $0 == header.clusterID }), 2 * found.count > configuration.endpoints.count {
+      adopt(header)
+      throw .datastore(unavailable(connection, "the cluster was replaced by another one (\(Self.text(header.clusterID))); everything is read anew"))
+    }
     abandon(connection)
     throw .datastore(
       .unusable(
         """
-        \(name): \(connection.endpoint) belongs to cluster \(String(header.clusterID, radix: 16)), but this program began with cluster \
-        \(String(known, radix: 16)); name endpoints of one cluster only, or restart this program if the cluster was replaced
+        \(name): \(connection.endpoint) belongs to cluster \(Self.text(header.clusterID)), but this program began with cluster \
+        \(Self.text(known)); name endpoints of one cluster only. If the cluster was replaced, this program goes on when most of the endpoints belong \
+        to the new one and none to the old one
         """))
+  }
+  private static func text(_ cluster: UInt64) -> String { String(cluster, radix: 16) }
+
+  /// The clusters of all members that answer.
+  private func clusters() async -> [UInt64] {
+    let (times, tls) = (configuration.times, state.withLock { $0.tls })
+    return await withTaskGroup(of: UInt64?.self) { group in
+      for endpoint in configuration.endpoints {
+        group.addTask {
+          guard let connection = try? await EtcdConnection.dial(endpoint, tls: tls, times: times, timeout: times.dialOfMany, onEnd: {}) else { return nil }
+          defer { connection.retire() }
+          let outcome = await connection.call(
+            .status, [], usesTLS: tls != nil, token: nil, deadline: .now() + TimeAmount(times.dialOfMany), answerMax: 1 << 20)
+          guard case .success(let octets) = outcome else { return nil }
+          var reader = OctetReader(octets.span)
+          return (try? EtcdPlainResponse(decoding: &reader))?.header.clusterID
+        }
+      }
+      return await group.reduce(into: []) { if let cluster = $1 { $0.append(cluster) } }
+    }
+  }
+
+  private func adopt(_ header: EtcdHeader) {
+    let watches = state.withLock { state in
+      // Of many calls that see it, one does it.
+      guard state.clusterID != header.clusterID else { return [WatchInbox]() }
+      state.clusterID = header.clusterID
+      state.token = nil
+      state.report.newest = Revision(rawValue: header.revision)
+      state.report.replaced += 1
+      return Array(state.watches.values)
+    }
+    for watch in watches { watch.end(.compacted) }
+  }
+
+  /// The cluster has the same number, and another past.
+  func noteReplaced(at revision: Int64) {
+    state.withLock {
+      $0.report.replaced += 1
+      $0.report.newest = Revision(rawValue: revision)
+    }
+  }
+
+  /// A watch's word on how far the store is.
+  func heard(_ revision: Revision) { state.withLock { $0.report.newest = max($0.report.newest, revision) } }
+
+  var report: DatastoreConnection {
+    state.withLock { state in
+      var report = state.report
+      report.endpoint = state.current?.endpoint.description
+      report.isEncrypted = configuration.tls != nil
+      if report.endpoint != nil { report.problem = nil }
+      return report
+    }
   }
 
   // MARK: The connection
@@ -209,9 +274,13 @@ final class EtcdClient: Sendable {
       switch result {
       case .success(let connection):
         state.choice.connected(to: connection.endpoint)
+        state.report.made += 1
         // Its end may have been told before its beginning; whoever waits finds out by trying it.
         if state.ended < generation, !state.isClosed { state.current = connection }
-      case .failure: state.choice.roundFailed()
+      case .failure(let error):
+        state.choice.roundFailed()
+        state.report.failed += 1
+        state.report.problem = "\(error)"
       }
       defer { state.waiters = [] }
       return (state.waiters, state.isClosed)

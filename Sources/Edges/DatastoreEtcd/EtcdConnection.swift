@@ -28,6 +28,8 @@ final class EtcdConnection: Sendable {
   /// One thread for every handle of this process.
   private static let loops = MultiThreadedEventLoopGroup(numberOfThreads: 1)
   static let windowSize = 8 << 20
+  /// tcp(7): TCP_USER_TIMEOUT, in milliseconds.
+  private static let tcpUserTimeout = NIOBSDSocket.Option(rawValue: 18)
 
   private init(
     _ endpoint: EtcdEndpoint, _ channel: any Channel, _ multiplexer: NIOHTTP2Handler.StreamMultiplexer,
@@ -48,6 +50,8 @@ final class EtcdConnection: Sendable {
     let bootstrap = ClientBootstrap(group: loop)
       .connectTimeout(TimeAmount(timeout))
       .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+      // What is sent and not acknowledged for so long has met a dead host: for calls that nobody's PING watches over.
+      .channelOption(.tcpOption(tcpUserTimeout), value: Int((times.keepaliveAfter + times.keepaliveTimeout).components.seconds) * 1000)
     let initializer: @Sendable (any Channel) -> EventLoopFuture<EtcdConnection> = { channel in
       loop.makeCompletedFuture {
         let streams = StreamCount()
@@ -80,6 +84,11 @@ final class EtcdConnection: Sendable {
     } catch {
       // Without a channel nobody else completes it, and a promise must be completed.
       ready.fail(error)
+      if let tls, "\(error)".contains("CERTIFICATE_VERIFY_FAILED"),
+        let fault = await CertificateDates.fault(ofMember: endpoint, tls, timeout: timeout)
+      {
+        throw DialProblem(endpoint: endpoint, reason: fault)
+      }
       throw DialProblem(endpoint: endpoint, reason: ConnectionReason.text(error, usesTLS: tls != nil, tls: tls))
     }
   }

@@ -55,18 +55,7 @@ public final class EtcdDatastore: Datastore {
     var request = EtcdRangeRequest(range, limit: limit)
     var items: [KeyValue] = []
     while true {
-      let page: EtcdRangeResponse
-      do throws(EtcdClient.CallProblem) {
-        page = try await rangeCall(request, what)
-      } catch {
-        switch error {
-        case .datastore(let error): throw error
-        case .tooLarge(let size):
-          guard request.limit != 1 else { throw .unusable("\(name): a value of \(size) octets") }
-          request.limit = request.limit == 0 ? Self.pageMax : max(1, request.limit / 16)
-          continue
-        }
-      }
+      let page = try await rangePage(&request, what)
       for item in page.items {
         if let item = KeyValue(item) { items.append(item) }
       }
@@ -76,6 +65,61 @@ public final class EtcdDatastore: Datastore {
       request.keys.start = last.key + [0]
     }
   }
+
+  public func page(prefix: String, limit: Int, from continuation: ListContinuation?) async throws(DatastoreError) -> ListPage {
+    let octets = Array(prefix.utf8)
+    var request = EtcdRangeRequest(
+      EtcdKeyRange(from: octets, to: KeyRanges.end(ofPrefix: octets)), limit: Int64(limit), revision: continuation?.revision.rawValue ?? 0)
+    if let continuation { request.keys.start = Array(continuation.key.utf8) + [0] }
+    var items: [KeyValue] = []
+    // Once, unless a whole page is of keys that are no text, or without limit more than one answer holds.
+    while true {
+      let page = try await rangePage(&request, "reading the keys under \(prefix.isEmpty ? "everything" : prefix)")
+      if request.revision == 0 { request.revision = page.header.revision }
+      let revision = Revision(rawValue: request.revision)
+      items += page.items.lazy.compactMap { KeyValue($0) }
+      guard page.hasMore, let end = page.items.last else { return ListPage(items: items, revision: revision) }
+      if limit > 0, let last = items.last { return ListPage(items: items, revision: revision, next: ListContinuation(after: last.key, at: revision)) }
+      request.keys.start = end.key + [0]
+    }
+  }
+
+  /// One answer; the limit becomes smaller if it would be too large.
+  private func rangePage(_ request: inout EtcdRangeRequest, _ what: String) async throws(DatastoreError) -> EtcdRangeResponse {
+    while true {
+      do throws(EtcdClient.CallProblem) {
+        return try await rangeCall(request, what)
+      } catch {
+        switch error {
+        case .datastore(let error): throw error
+        case .tooLarge(let size):
+          guard request.limit != 1 else { throw .unusable("\(name): a value of \(size) octets") }
+          request.limit = request.limit == 0 ? Self.pageMax : max(1, request.limit / 16)
+        }
+      }
+    }
+  }
+
+  /// A snapshot may have been restored: the same cluster, by its number, that knows nothing of what it told us; or tells another story.
+  public func remembers(_ item: KeyValue) async throws(DatastoreError) -> Bool {
+    let request = EtcdRangeRequest(EtcdKeyRange(key: Array(item.key.utf8)), revision: item.modRevision.rawValue)
+    let response: EtcdRangeResponse
+    do throws(DatastoreError) {
+      response = try await range(request, what: "reading \(item.key) at revision \(item.modRevision)")
+    } catch {
+      guard error == .compacted else { throw error }
+      // Or that revision is still to come: a store that is behind what it has told is not the one that told it.
+      let newest = try await range(EtcdRangeRequest(EtcdKeyRange(key: [0])), what: "asking for the revision").header.revision
+      guard newest < item.modRevision.rawValue else { throw error }
+      client.noteReplaced(at: newest)
+      return false
+    }
+    let isSame = response.items.first.flatMap { KeyValue($0) } == item
+    if !isSame { client.noteReplaced(at: response.header.revision) }
+    return isSame
+  }
+
+  public var connection: DatastoreConnection? { client.report }
 
   private func rangeCall(_ request: EtcdRangeRequest, _ what: String) async throws(EtcdClient.CallProblem) -> EtcdRangeResponse {
     try await client.call(.range, request.encoded(), isRepeatable: true, what: what, header: { $0.header }) {
@@ -189,6 +233,8 @@ public final class EtcdDatastore: Datastore {
       _ = try await plainCall(.compact, request, isRepeatable: true, "compacting")
     } catch .compacted {
       // Somebody has done so already.
+    } catch .refused(let why) where why.contains("lacks permission") {
+      throw .refused("\(name): forgetting history takes the role root: `etcdctl user grant-role USER root`, or let etcd do it (--auto-compaction-retention)")
     }
   }
 

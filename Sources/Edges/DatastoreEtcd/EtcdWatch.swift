@@ -38,10 +38,12 @@ final class EtcdWatch: Sendable {
       case .begun(let revision):
         // A server that is behind what the reader has seen is another one (its data was restored), or far behind: the reader must look anew.
         if revision < state.withLock({ $0.position }) {
+          client.noteReplaced(at: revision.rawValue)
           drop()
           throw DatastoreError.compacted
         }
       case .batch(let batch):
+        client.heard(batch.revision)
         state.withLock { state in
           state.position = batch.revision
           state.hasRenewed = false

@@ -38,9 +38,14 @@ struct WatchAssembly: Sendable {
     return low > 0 && key.starts(with: prefixes[low - 1])
   }
 
-  /// The batch that is complete with this response, if there is one.
+  /// The batch that is complete with this response, if there is one. Without events it says how far everything has been told.
   mutating func take(_ response: EtcdWatchResponse) -> WatchBatch? {
-    guard let newest = response.events.last?.item.modRevision else { return response.isFragment ? nil : flush() }
+    guard let newest = response.events.last?.item.modRevision else {
+      if response.isFragment { return nil }
+      if let batch = flush() { return batch }
+      // The answer to the request tells where the store is, not where the watch is.
+      return response.isCreated ? nil : WatchBatch(events: [], revision: Revision(rawValue: response.header.revision))
+    }
     let revision = Revision(rawValue: newest)
     var batch = WatchBatch(events: [], revision: revision)
     var rest: [WatchEvent] = []
@@ -57,10 +62,10 @@ struct WatchAssembly: Sendable {
       (held, heldRevision) = (rest, revision)
       // Complete is what comes before the last revision.
       batch.revision = Revision(rawValue: newest - 1)
-    } else {
-      heldRevision = .zero
+      return batch.events.isEmpty ? nil : batch
     }
-    return batch.events.isEmpty ? nil : batch
+    heldRevision = .zero
+    return batch
   }
 
   private mutating func flush() -> WatchBatch? {

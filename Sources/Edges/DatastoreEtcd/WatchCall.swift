@@ -61,6 +61,13 @@ final class WatchInbox: Sendable {
         state.reader = nil
         return (reader, true)
       }
+      // Of words on how far everything was told, the last is enough: keys of others may change many times a second.
+      if case .batch(let batch) = item, batch.events.isEmpty, state.next < state.items.count,
+        case .batch(let last) = state.items[state.items.count - 1].item
+      {
+        state.items[state.items.count - 1].item = .batch(WatchBatch(events: last.events, revision: batch.revision))
+        return (nil, !state.isPaused)
+      }
       state.items.append((item, octets))
       state.octets += octets
       state.isPaused = state.octets >= Self.octetsMax

@@ -9,6 +9,8 @@ public enum EtcdMethod: String, Sendable {
   case leaseGrant = "/etcdserverpb.Lease/LeaseGrant"
   case leaseRevoke = "/etcdserverpb.Lease/LeaseRevoke"
   case leaseKeepAlive = "/etcdserverpb.Lease/LeaseKeepAlive"
+  /// What a member says of itself, to whoever asks: no user is needed.
+  case status = "/etcdserverpb.Maintenance/Status"
   case authenticate = "/etcdserverpb.Auth/Authenticate"
 }
 
@@ -126,6 +128,8 @@ public struct EtcdWatchRequest: Hashable, Sendable {
       writer.octets(1, keys.start)
       if let end = keys.end { writer.octets(2, end) }
       writer.int64(3, startRevision)
+      // An idle watch is told now and then how far the store is (each ten minutes, or as etcd's options say).
+      writer.bool(4, true)
       writer.bool(8, allowsFragments)
     }
     return writer.octets

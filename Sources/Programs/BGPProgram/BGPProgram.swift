@@ -9,6 +9,7 @@ import Glibc
 import HealthServer
 import JSON
 public import Logging
+import MetricsText
 import Resources
 public import Sockets
 
@@ -51,11 +52,14 @@ public enum BGPProgram {
     let wasRunning = Files.exists(mark)
     let speaker = try Speaker(loop: loop, log: log, options: options.speaker, wasRunning: wasRunning)
     try Files.write([], to: mark, create: true)
+    let datastore = MeteredDatastore(options.datastore)
+    let feed = ResourceFeed(datastore, kinds: FollowedResources.kinds)
     let inbox = Inbox(
-      nodeName: options.nodeName, speaker: speaker, reporter: SessionReporter(options.datastore, node: options.nodeName), log: log)
+      nodeName: options.nodeName, speaker: speaker, reporter: SessionReporter(datastore, node: options.nodeName), log: log)
     let status = try StatusSocket(path: Options.statusPath(options.runDirectory), loop: loop) {
       var document = speaker.status()
       document["health"] = inbox.readiness().json
+      document["store"] = datastore.status
       document["uptimeSeconds"] = .integer((MonotonicInstant.now - inbox.startedAt).components.seconds)
       return document.bytes(pretty: false) + [UInt8(ascii: "\n")]
     }
@@ -73,8 +77,9 @@ public enum BGPProgram {
     }
     // Gathers what one turn of the loop brings.
     speaker.onNews = { [unowned loop] in inbox.scheduleReport(loop) }
-    let feed = ResourceFeed(options.datastore, kinds: FollowedResources.kinds)
-    let task = Task.detached { await feed.run { events in mailbox.post { inbox.take(events) } } }
+    let queue = FeedQueue { queue in mailbox.post { inbox.take(queue.take()) } }
+    inbox.addDatastoreMetrics = { page in datastore.add(to: &page, feed: feed.meter, queue: queue) }
+    let task = Task.detached { await feed.run(queue.put) }
     loop.run()
     task.cancel()
     for task in telling { task.cancel() }
@@ -93,6 +98,7 @@ public enum BGPProgram {
     let log: Logger
     var serve: ([FelixConfigurationSpec]) -> Void = { _ in }
     var otherProblems: () -> [String] = { [] }
+    var addDatastoreMetrics: (inout MetricsPage) -> Void = { _ in }
     private var followed = FollowedResources()
     private var hadPlan: Bool?
     private var isReportDue = false
@@ -140,7 +146,8 @@ public enum BGPProgram {
         },
         metrics: { [self] in
           await mailbox.ask(within: limit) { [self] in
-            speaker.metrics(isDatastoreConnected: followed.datastoreProblem == nil, statusWrites: reporter.leased.writes)
+            speaker.metrics(
+              isDatastoreConnected: followed.datastoreProblem == nil, statusWrites: reporter.leased.writes, addDatastoreMetrics)
           }
         })
     }

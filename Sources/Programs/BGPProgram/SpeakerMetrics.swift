@@ -15,7 +15,9 @@ extension Speaker {
   /// To count what each peer was told is a walk through its group's table. Above so many steps in all, it is left out.
   static let advertisedStepsMax = 2_000_000
 
-  func metrics(isDatastoreConnected: Bool, statusWrites: Int) -> String {
+  func metrics(
+    isDatastoreConnected: Bool, statusWrites: Int, _ addMore: (inout MetricsPage) -> Void = { _ in }
+  ) -> String {
     var page = MetricsPage()
     let sorted = peers.values.sorted { $0.plan.name < $1.plan.name }
     let now = Instant.monotonic
@@ -49,6 +51,7 @@ extension Speaker {
       page.gauge("margay_bgp_peer_prefixes_stale", "Prefixes kept while the peer restarts.", counts.stale, labels)
       page.gauge("margay_bgp_peer_prefixes_advertised", "Prefixes that the peer was told.", counts.advertised, labels)
     }
+    addMore(&page)
     ProcessMetrics.add(to: &page)
     return page.text
   }

@@ -33,8 +33,10 @@ public enum ControllersProgram {
     let (loop, log) = (options.loop, options.log)
     if options.handlesSignals { try loop.onSignal([SIGTERM, SIGINT]) { [unowned loop] _ in loop.stop() } }
     try Files.makeDirectories(options.runDirectory)
+    let datastore = MeteredDatastore(options.datastore)
+    let feed = ResourceFeed(datastore, kinds: [.kubeControllersConfiguration])
     let house = Housekeeping(
-      options.datastore, candidate: options.nodeName, tasks: options.tasks, terms: options.terms, log: log)
+      datastore, candidate: options.nodeName, tasks: options.tasks, terms: options.terms, log: log)
     let mailbox = loop.mailbox
     let limit = Duration.seconds(5)
     let hung = HealthReport([.init("loop", fault: "controllers has not answered within \(limit)")])
@@ -42,13 +44,16 @@ public enum ControllersProgram {
       HealthServer.Pages(
         liveness: { await mailbox.ask(within: limit) { HealthReport([.init("loop")]) } ?? hung },
         readiness: { await mailbox.ask(within: limit) { house.state.health() } ?? hung },
-        metrics: { await mailbox.ask(within: limit) { house.state.metrics(tasks: house.tasks) } }), log: Logger(label: "health"))
+        metrics: {
+          await mailbox.ask(within: limit) { house.state.metrics(tasks: house.tasks) { datastore.add(to: &$0, feed: feed.meter) } }
+        }), log: Logger(label: "health"))
     let startedAt = MonotonicInstant.now
     let status = try StatusSocket(path: Options.statusPath(options.runDirectory), loop: loop) {
       let state = house.state
       var document = state.document(tasks: house.tasks)
       document["node"] = .string(options.nodeName)
       document["health"] = state.health().json
+      document["store"] = datastore.status
       document["uptimeSeconds"] = .integer((MonotonicInstant.now - startedAt).components.seconds)
       if !server.problems.isEmpty { document["problems"] = .array((state.problems + server.problems).map { .string($0) }) }
       return document.bytes(pretty: false) + [UInt8(ascii: "\n")]
@@ -58,7 +63,6 @@ public enum ControllersProgram {
     let environment = options.environment
     // Until the datastore has been read: a probe must be able to hear that it has not.
     server.want(ControllersSettings().plan(environment))
-    let feed = ResourceFeed(options.datastore, kinds: [.kubeControllersConfiguration])
     let others = [
       Task.detached { await server.run() },
       Task.detached {

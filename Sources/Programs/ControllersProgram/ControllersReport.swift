@@ -53,7 +53,7 @@ extension Housekeeping.State {
     ]
   }
 
-  func metrics(tasks: [ElectedTask]) -> String {
+  func metrics(tasks: [ElectedTask], _ addMore: (inout MetricsPage) -> Void = { _ in }) -> String {
     var page = MetricsPage()
     page.gauge("margay_controllers_leader", "1 while this process does the cluster's housekeeping.", standing == .leading ? 1 : 0)
     page.counter("margay_controllers_terms_total", "How often this process was elected.", terms)
@@ -69,6 +69,7 @@ extension Housekeeping.State {
         "margay_controllers_task_last_good_timestamp_seconds", "When it last ran without failing, since 1970; 0: not in this process.",
         Double(record.lastGood?.unixSeconds ?? 0), ["task": task.name])
     }
+    addMore(&page)
     ProcessMetrics.add(to: &page)
     return page.text
   }

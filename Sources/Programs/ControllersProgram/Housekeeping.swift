@@ -27,7 +27,9 @@ final class Housekeeping: Sendable {
     var due: ContinuousClock.Instant?
   }
   struct State: Sendable {
-    /// Nil until the datastore has been read.
+    /// As far as it has been read.
+    var read = ControllersSettings()
+    /// Nil until the datastore has been read completely: half a picture would switch on what the other half switches off.
     var settings: ControllersSettings?
     var datastoreProblem: String?
     var unreadable: String?
@@ -58,23 +60,21 @@ final class Housekeeping: Sendable {
   func take(_ events: [FeedEvent]) -> ControllersSettings? {
     let settings = guarded.withLock { state -> ControllersSettings? in
       let before = state.settings
-      var new = state.settings ?? ControllersSettings()
       var isInSync = before != nil
       for event in events {
         switch event {
         case .resource(let key, let stored) where key.name == "default":
           state.unreadable = nil
-          new = stored.map { ControllersSettings($0.document) } ?? ControllersSettings()
+          state.read = stored.map { ControllersSettings($0.document) } ?? ControllersSettings()
         case .unreadable(let key, let reason) where key.name == "default": state.unreadable = "\(reason); the last good version holds"
         case .inSync: isInSync = true
         case .connection(let problem): state.datastoreProblem = problem
         default: break
         }
       }
-      // Half a picture would switch on what the other half switches off; the first batch brings the whole.
-      guard isInSync, new != before else { return nil }
-      state.settings = new
-      return new
+      guard isInSync, state.read != before else { return nil }
+      state.settings = state.read
+      return state.read
     }
     if let settings {
       for problem in settings.problems { log.warning("\(problem)") }

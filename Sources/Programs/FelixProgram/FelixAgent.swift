@@ -21,6 +21,7 @@ import HostPlans
 import JSON
 import LinkDriver
 import Logging
+import MetricsText
 import Names
 import NetlinkEdge
 import NetlinkMessages
@@ -56,6 +57,7 @@ final class FelixAgent {
   private var received = Revision.zero
   private var applied = Revision.zero
   private(set) var datastoreProblem: String?
+  var addDatastoreMetrics: (inout MetricsPage) -> Void = { _ in }
   private var unreadable: [ResourceKey: String] = [:]
   private(set) var problems: [String] = []
   private(set) var rounds = 0

@@ -77,6 +77,7 @@ extension FelixAgent {
     page.gauge("margay_felix_problems", "Errors met while configuring the host that stand now.", status.problems.count)
     page.gauge("margay_felix_findings", "Objects that cannot be enforced as they are written.", status.findings.count)
     page.counter("margay_felix_status_writes_total", "Status keys written to the datastore.", reporter?.leased.writes ?? 0)
+    addDatastoreMetrics(&page)
     ProcessMetrics.add(to: &page)
     return page.text
   }

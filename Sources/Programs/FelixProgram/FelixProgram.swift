@@ -24,7 +24,8 @@ public struct FelixOptions: Sendable {
 
 public enum FelixProgram {
   /// Serves until SIGTERM or SIGINT. What is in the kernel stays there.
-  public static func run(_ options: FelixOptions, _ datastore: any Datastore) throws {
+  public static func run(_ options: FelixOptions, _ store: any Datastore) throws {
+    let datastore = MeteredDatastore(store)
     let log = Logger(label: "felix")
     let loop = try EventLoop()
     let readiness = ReadinessBoard()
@@ -42,6 +43,7 @@ public enum FelixProgram {
     agent.reporter = reporter
     let status = try StatusSocket(path: "\(options.runDirectory)/felix.sock", loop: loop) {
       var status = agent.status()
+      status["store"] = datastore.status
       status["cni"] = server.status
       return Array((status.text() + "\n").utf8)
     }
@@ -51,9 +53,9 @@ public enum FelixProgram {
     nonisolated(unsafe) let onLoop = agent
     let mailbox = loop.mailbox
     let feed = FelixAgent.feed(datastore, node: options.node)
-    let feeding = Task.detached {
-      await feed.run { events in mailbox.post { unsafe onLoop.receive(events) } }
-    }
+    let queue = FeedQueue { queue in mailbox.post { unsafe onLoop.receive(queue.take()) } }
+    let feeding = Task.detached { await feed.run(queue.put) }
+    agent.addDatastoreMetrics = { page in datastore.add(to: &page, feed: feed.meter, queue: queue) }
     let health = HealthServer(FelixAgent.pages(mailbox) { unsafe onLoop }, log: Logger(label: "health"))
     agent.otherProblems = { health.problems + (reporter.leased.problem.map { [$0] } ?? []) }
     agent.onConfiguration = { [environment = options.environment] configurations in

@@ -12,7 +12,7 @@ extension FieldReader {
     spec.prometheusMetricsPort = port("prometheusMetricsPort", from: 0)
     spec.debugProfilePort = port("debugProfilePort", from: 0)
     if let reader = reader("controllers") { spec.controllers = reader.controllers() }
-    warnUnused("logSeverityScreen", "healthChecks", "prometheusMetricsPort", "debugProfilePort")
+    warnUnused("logSeverityScreen", "debugProfilePort")
     finish()
     return spec
   }
