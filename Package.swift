@@ -130,6 +130,10 @@ let package = Package(
       "Datastore", "NodeProgram", "AddressAssignment", "AddressPlans", "Documents", "OutputForms", "Patches", "JSON", "Resources", "Addresses",
       "Names", "Sockets",
     ]),
+    module("Programs", "HostChecks", [
+      "PolicyRendering", "Rulesets", "RulesetDriver", "NetlinkEdge", "NetlinkMessages", "Octets", "Sockets", "Datastore", "Documents", "JSON", "Resources",
+      "Names", "Addresses",
+    ]),
     module("Programs", "ExplainProgram", [
       "PolicyOracle", "Calculation", "HostPlans", "PolicyRendering", "Rulesets", "RulesetDriver", "NetlinkEdge", "Datastore", "Documents", "JSON",
       "Tables", "Resources", "Addresses",
@@ -146,7 +150,7 @@ let package = Package(
       dependencies: [
         "DatastoreProgram",
         "FelixProgram", "BGPProgram", "ControllersProgram", "NodeProgram", "LabProgram", "ExplainProgram", "Datastore", "DatastoreMemory", "Datastores", "HealthServer",
-        "ObjectViews", "OutputForms", "ResourceVerbs", "Patches",
+        "ObjectViews", "OutputForms", "HostChecks", "ResourceVerbs", "Patches",
         "Documents", "JSON", "Resources", "Selectors", "AddressAssignment", "Addresses", "Names", "Sockets", "NetlinkEdge", "Tables", "DatastoreEtcd", log,
         arguments,
       ],
@@ -186,6 +190,7 @@ let package = Package(
     tests("Selectors", ["Selectors", "Names"]),
     tests("Documents", ["JSON", "Documents", "Resources", "Addresses"]),
     tests("FieldTable", ["JSON", "Documents", "Resources", "Datastore", "DatastoreMemory", "Sockets"]),
+    tests("HostChecks", ["HostChecks", "DatastoreMemory", "JSON", "Sockets"]),
     tests("ObjectViews", [
       "ObjectViews", "OutputForms", "DatastoreMemory", "Datastore", "Documents", "JSON", "Tables", "Resources", "Names", "Sockets",
     ]),

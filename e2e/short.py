@@ -18,15 +18,16 @@ import claims_security
 import claims_status
 import claims_topologies
 import claims_verbs
+import claims_views
 from claims import Claims
 from labs import Lab
 
 GROUPS = [
     "labs", "observers", "explain", "gateway", "security", "addresses", "mobility", "status", "restart", "graceful", "podman", "etcd", "datastores", "verbs",
-    "errors", "interrupt", "topologies",
+    "views", "errors", "interrupt", "topologies",
 ]
 # Groups that bring up what they need themselves.
-ALONE = {"graceful", "etcd", "datastores", "verbs", "errors", "interrupt", "topologies"}
+ALONE = {"graceful", "etcd", "datastores", "verbs", "views", "errors", "interrupt", "topologies"}
 
 
 def main(words):
@@ -180,6 +181,22 @@ def main(words):
                 claim("on a terminal: colour and a bar", claims_verbs.terminal, stores)
             finally:
                 stores.down()
+        if "views" in wanted:
+            run.heading("What people read")
+            claims_views.stored()
+            claim("tables, documents, names and templates", claims_views.forms)
+            claim("what get gives, apply takes, and nothing changes", claims_views.back_again)
+            claim("exit codes and what is said with them", claims_views.exit_codes)
+            claim("what cannot be read is shown, and --invalid says what it costs", claims_views.unreadable_is_shown)
+            claim("a watch goes through an etcd that is killed and has changed when it comes back", claims_views.watch)
+            claim("colour and width are a terminal's", claims_views.terminals)
+            for shell in claims_views.SHELLS:
+                claim(f"Tab in {shell}: commands, options, kinds and names", claims_views.completes, shell)
+            claim("a datastore that does not answer does not hold Tab up", claims_views.completion_is_quick)
+            claim("manual pages that mandoc finds no fault with", claims_views.manual)
+            claim("calicoctl's configuration file", claims_views.configuration)
+            claim("checksystem tries for real and changes nothing", claims_views.checksystem)
+            claim("diags: one archive, no secrets, and what it lacks", claims_views.diags)
         if "errors" in wanted:
             run.heading("Errors that a user meets first")
             for kind in claims_cli.MISTAKES:

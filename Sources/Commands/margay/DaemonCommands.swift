@@ -34,7 +34,7 @@ struct DaemonOptions: ParsableArguments {
 
 struct NodeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "node", abstract: "Run this host's daemons, or ask them how they are.", subcommands: [Run.self, NodeStatus.self],
+    commandName: "node", abstract: "Run this host's daemons, or ask them how they are.", subcommands: [Run.self, NodeStatus.self, NodeDiags.self, NodeCheckSystem.self],
     defaultSubcommand: Run.self)
 
   struct Run: AsyncParsableCommand {

@@ -41,7 +41,7 @@ enum Completions {
     var isAllNamespaces = false
 
     init(_ words: [String], _ index: Int) {
-      var rest = words.prefix(max(0, index)).dropFirst()[...]
+      var rest = Self.joined(words.prefix(max(0, index))).dropFirst()[...]
       if let verb = rest.first, !verb.hasPrefix("-") { rest = rest.dropFirst() }
       while let word = rest.popFirst() {
         if word == "-A" || word == "--all-namespaces" { isAllNamespaces = true }
@@ -55,6 +55,21 @@ enum Completions {
           options[word] = value
         }
       }
+    }
+    /// bash takes words apart at colons and equals signs: `sqlite`, `:`, `/path` are one.
+    private static func joined(_ words: some Sequence<String>) -> [String] {
+      var whole: [String] = []
+      var isOpen = false
+      for word in words {
+        let isJoint = word == ":" || word == "="
+        if let last = whole.last, isJoint || isOpen {
+          whole[whole.count - 1] = last + word
+        } else {
+          whole.append(word)
+        }
+        isOpen = isJoint
+      }
+      return whole
     }
     private static let takesValue: Set<String> = [
       "-n", "--namespace", "-o", "--output", "-l", "--selector", "-L", "--label-columns", "-f", "--filename", "--sort-by", "--datastore",

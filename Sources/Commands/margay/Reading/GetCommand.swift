@@ -244,6 +244,7 @@ struct Get: AsyncParsableCommand {
     let state = Mutex(
       (ObjectWatch(plan.request, namespace: plan.keys == nil ? chosenNamespace : nil, labels: plan.labels, changesOnly: watchOnly), printer)
     )
+    Task { await endWithReader() }
     let feed = ResourceFeed(datastore, kinds: plan.request.parts.map(\.kind))
     await feed.run { events in
       state.withLock { state in

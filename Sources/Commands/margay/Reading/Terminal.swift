@@ -41,6 +41,15 @@ func emit(_ text: String) {
   }
 }
 
+/// For output that comes now and then: whoever waits for the next change must not outlive its reader (`| head -1`).
+func endWithReader() async {
+  while true {
+    var reader = pollfd(fd: 1, events: 0, revents: 0)
+    if unsafe poll(&reader, 1, 0) > 0, reader.revents & Int16(POLLERR) != 0 { Glibc.exit(141) }
+    try? await Task.sleep(for: .milliseconds(500))
+  }
+}
+
 /// A command line that the parser let pass and that means nothing: said in one line, exit code 64.
 func misuse(_ text: String) -> ExitCode {
   writeError("Error: \(text)\n")
