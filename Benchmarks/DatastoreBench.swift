@@ -38,6 +38,7 @@ enum DatastoreBench {
     let word = kind.rawValue
     let store = try await BenchStore(kind, scratch: options.scratch)
     let datastore = store.datastore
+    let plain = kind == .sqlite ? try PlainSQLite(folder: options.scratch) : nil
 
     var waits = Samples()
     for number in 0..<1000 {
@@ -45,7 +46,9 @@ enum DatastoreBench {
       try await put(datastore, [.put("/bench/one/\(number % 100)", value)])
       if number >= 100 { waits.add(MonotonicInstant.now.seconds(since: started) * 1e6) }
     }
-    report.add("one put after the other, \(word)", "µs wall", waits)
+    // The peer's puts are those of one process from one script, whose start and reading count.
+    let plainOnes = try plain.map { plain in Samples(try (0..<3).map { _ in try plain.put("/bench/one/", portions: 1000, portion: 1, keys: 100) * 1e6 }) }
+    report.add("one put after the other, \(word)", "µs wall", waits, peer: plainOnes.map { (PlainSQLite.name, $0) })
 
     var wall = MonotonicInstant.now
     try await withThrowingTaskGroup(of: Void.self) { group in
@@ -60,41 +63,57 @@ enum DatastoreBench {
     try await watching(store, report, options)
 
     let keys = 100_000
+    let before = try await datastore.list(prefix: "/bench/watched").revision
     wall = .now
     for start in stride(from: 0, to: keys, by: 100) {
       try await put(
         datastore,
         (start..<(start + 100)).map { .put("/bench/list/\(String(repeating: "0", count: 6 - "\($0)".count))\($0)", value) })
     }
-    report.add("puts by the hundred, \(word)", "µs wall/put", Samples(MonotonicInstant.now.seconds(since: wall) * 1e6 / Double(keys)))
+    let byHundred = Samples(MonotonicInstant.now.seconds(since: wall) * 1e6 / Double(keys))
+    let plainHundreds = try plain.map { Samples(try $0.put("/bench/list/", portions: keys / 100, portion: 100, keys: keys) * 1e6) }
+    report.add("puts by the hundred, \(word)", "µs wall/put", byHundred, peer: plainHundreds.map { (PlainSQLite.name, $0) })
     var cpu = Samples()
     var walls = Samples()
     var peerCPU = Samples()
     var peerWalls = Samples()
     for round in 0..<6 {
-      let (started, before) = (MonotonicInstant.now, CPUClock.own)
+      let (started, cpuBefore) = (MonotonicInstant.now, CPUClock.own)
       let items = try await datastore.list(prefix: "/bench/list/").items
       guard items.count == keys else { throw BenchProblem("\(items.count) of \(keys) keys listed") }
       let seconds = MonotonicInstant.now.seconds(since: started)
       guard round > 0 else { continue }
-      cpu.add((CPUClock.own - before) * 1e6 / Double(keys))
+      cpu.add((CPUClock.own - cpuBefore) * 1e6 / Double(keys))
       walls.add(seconds * 1000)
-      guard kind == .etcd else { continue }
-      let cost = try costOfChildren {
-        let null = try Files.null()
-        let code = try ChildCommand(
-          "etcdctl", ["--endpoints", store.endpoint, "get", "--prefix", "/bench/list/"],
-          environment: ["ETCDCTL_API=3", "PATH=/usr/bin:/bin"], output: null.borrowed
-        ).start().wait()
-        guard code == 0 else { throw BenchProblem("etcdctl get: exit code \(code)") }
-      }
+      guard let cost = kind == .sqlite ? try plain?.list("/bench/list/") : try etcdctlList(store) else { continue }
       peerCPU.add(cost.cpu * 1e6 / Double(keys))
       peerWalls.add(cost.wall * 1000)
     }
-    let hasPeer = kind == .etcd
-    report.add("list of 100k keys, \(word)", "ms wall", walls, peer: hasPeer ? ("etcdctl get", peerWalls) : nil)
-    report.add("list of 100k keys, the client, \(word)", "µs CPU/key", cpu, peer: hasPeer ? ("etcdctl get", peerCPU) : nil)
+    let peer = kind == .etcd ? "etcdctl get" : plain.map { _ in PlainSQLite.name }
+    report.add("list of 100k keys, \(word)", "ms wall", walls, peer: peer.map { ($0, peerWalls) })
+    report.add("list of 100k keys, the client, \(word)", "µs CPU/key", cpu, peer: peer.map { ($0, peerCPU) })
+    wall = .now
+    var heard = 0
+    for try await batch in datastore.watch(prefixes: ["/bench/list/"], after: before) {
+      heard += batch.events.count
+      if heard >= keys { break }
+    }
+    let caughtUp = Samples(MonotonicInstant.now.seconds(since: wall) * 1000)
+    let plainHistory = try plain.map { Samples(try $0.history("/bench/list/").wall * 1000) }
+    report.add(
+      "watch that catches up 100k events, \(word)", "ms wall", caughtUp, peer: plainHistory.map { (PlainSQLite.name, $0) })
     await store.end()
+  }
+
+  private static func etcdctlList(_ store: BenchStore) throws -> Cost {
+    try costOfChildren {
+      let null = try Files.null()
+      let code = try ChildCommand(
+        "etcdctl", ["--endpoints", store.endpoint, "get", "--prefix", "/bench/list/"],
+        environment: ["ETCDCTL_API=3", "PATH=/usr/bin:/bin"], output: null.borrowed
+      ).start().wait()
+      guard code == 0 else { throw BenchProblem("etcdctl get: exit code \(code)") }
+    }
   }
 
   private static func watching(_ store: BenchStore, _ report: Report, _ options: Options) async throws {
