@@ -138,7 +138,7 @@ let package = Package(
       "PolicyOracle", "Calculation", "HostPlans", "PolicyRendering", "Rulesets", "RulesetDriver", "NetlinkEdge", "Datastore", "Documents", "JSON",
       "Tables", "Resources", "Addresses",
     ]),
-    module("Programs", "DatastoreProgram", ["Calculation", "Datastore", "Documents", "JSON", "Resources", "Names", "Addresses"]),
+    module("Programs", "DatastoreProgram", ["AddressPlans", "Calculation", "Datastore", "Documents", "JSON", "Resources", "Names", "Addresses"]),
     module("Programs", "LabProgram", [
       "CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "Documents", "JSON", "Resources", "Selectors", "PolicyOracle", "Addresses", "Names",
       "CNIMessages", "Tables", log,
@@ -148,7 +148,7 @@ let package = Package(
     .executableTarget(
       name: "margay",
       dependencies: [
-        "DatastoreProgram",
+        "DatastoreProgram", "AddressPlans",
         "FelixProgram", "BGPProgram", "ControllersProgram", "NodeProgram", "LabProgram", "ExplainProgram", "Datastore", "DatastoreMemory", "Datastores", "HealthServer",
         "ObjectViews", "OutputForms", "HostChecks", "ResourceVerbs", "Patches",
         "Documents", "JSON", "Resources", "Selectors", "AddressAssignment", "Addresses", "Names", "Sockets", "NetlinkEdge", "Tables", "DatastoreEtcd", log,
@@ -212,7 +212,7 @@ let package = Package(
       "Documents", "JSON", "Resources", "Sockets",
     ]),
     tests("DatastoreProgram", [
-      "DatastoreProgram", "NodeProgram", "Calculation", "Datastore", "DatastoreMemory", "DatastoreSQLite", "DatastoreEtcd", "EtcdServer", "Documents",
+      "DatastoreProgram", "NodeProgram", "AddressAssignment", "AddressPlans", "Calculation", "Datastore", "DatastoreMemory", "DatastoreSQLite", "DatastoreEtcd", "EtcdServer", "Documents",
       "JSON", "Resources", "Names", "Sockets",
     ]),
     tests("EtcdMessages", ["EtcdMessages", "Octets"]),

@@ -1,4 +1,6 @@
 /// `margay datastore check`: what is wrong, and what it does.
+import AddressAssignment
+import AddressPlans
 import Calculation
 import Datastore
 import DatastoreEtcd
@@ -127,5 +129,25 @@ struct ReviewTests {
     #expect(review.findings.contains { $0.object == "Tier a" && $0.class == .invalid && $0.faults[0].contains("calls itself b") })
     #expect(review.unfinishedTransfer == "etcd://old:2379")
     #expect(review.json["findings"]?.array?.count == 4)
+  }
+
+  @Test("What `margay ipam check` finds is summed up")
+  func addresses() async throws {
+    let store = MemoryDatastore()
+    try await store.put(ResourceKey(.ipPool, name: "pool"), spec: #"{"cidr":"10.77.0.0/16","blockSize":26}"#)
+    for pod in ["a", "b"] {
+      try await store.put(
+        ResourceKey(.workloadEndpoint, namespace: "shop", name: "h-k8s-\(pod)-eth0"),
+        spec: #"{"orchestrator":"k8s","node":"h","pod":"\#(pod)","endpoint":"eth0","ipNetworks":["10.77.0.1/32"]}"#)
+    }
+    try await store.put("/calico/ipam/v2/assignment/ipv4/block/10.77.9.0-26", "{")
+    var review = try await review(store)
+    #expect(review.findings.isEmpty)
+    review.add(AddressFindings(try await AddressCensus.read(store)))
+    let found = Dictionary(uniqueKeysWithValues: review.findings.map { ($0.object, $0.faults[0]) })
+    #expect(review.findings.allSatisfy { $0.class == .addresses })
+    #expect(found["IPAM: addresses that two workloads use"]?.contains("10.77.0.1 (WorkloadEndpoint shop/h-k8s-a-eth0, ") == true, "\(found)")
+    #expect(found["IPAM: addresses in use that are recorded as free"]?.contains("10.77.0.1") == true)
+    #expect(found["IPAM: blocks that cannot be read"]?.contains("10.77.9.0-26") == true)
   }
 }

@@ -1,6 +1,7 @@
 /// What is wrong in a datastore, and what that does: read before Margay starts on it for the first time, or at any other time. Changes nothing.
 ///
 /// Reading is lenient, so most of what is wrong changes nothing about packets; what does, is said as effect, with the words of the calculation.
+public import AddressPlans
 public import Datastore
 import Calculation
 import Documents
@@ -12,6 +13,8 @@ public struct StoreReview: Sendable {
   public enum Class: String, Hashable, Sendable, CaseIterable {
     /// It denies where it might have allowed, or a whole object has no effect.
     case unenforceable
+    /// Records of addresses that do not agree with each other or with their use.
+    case addresses
     /// It refers to what does not exist.
     case dangling
     /// Stored as it is and enforced as it is; Calico's rules do not allow it, and the next write must correct it.
@@ -60,13 +63,17 @@ public struct StoreReview: Sendable {
       }
     }
     for key in resources.keys.sorted() { reviewReferences(key, resources[key]!) }
+    sort()
+    counts = byKind.sorted { $0.key < $1.key }.map { ($0.key.rawValue, $0.value) } + byGroup.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
+    documents = [:]
+    resources = [:]
+  }
+
+  private mutating func sort() {
     let order = Class.allCases
     findings.sort { a, b in
       (order.firstIndex(of: a.class)!, a.object, a.key) < (order.firstIndex(of: b.class)!, b.object, b.key)
     }
-    counts = byKind.sorted { $0.key < $1.key }.map { ($0.key.rawValue, $0.value) } + byGroup.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
-    documents = [:]
-    resources = [:]
   }
 
   private mutating func add(_ object: String, _ key: String, _ kind: Class, _ faults: [String], _ effect: String) {
@@ -193,6 +200,26 @@ public struct StoreReview: Sendable {
     var effects: [String] = []
     for effect in missing.map(\.effect) where !effects.contains(effect) { effects.append(effect) }
     add("\(key)", key.path, .dangling, missing.map(\.fault), effects.joined(separator: "; "))
+  }
+
+  // MARK: Addresses
+
+  /// The sum of what `margay ipam check` finds.
+  public mutating func add(_ addresses: AddressFindings) {
+    func add(_ what: String, _ items: [String], _ effect: String) {
+      guard let first = items.first else { return }
+      let count = items.count == 1 ? first : "\(items.count), \(first) among them"
+      self.add("IPAM: \(what)", "", .addresses, [count], "\(effect); `margay ipam check` has all")
+    }
+    add("addresses that two workloads use", addresses.contested.map { "\($0.address) (\($0.users.joined(separator: ", ")))" }, "each takes the other's traffic")
+    add("addresses in use that are recorded as free", addresses.unassigned.map { "\($0.address) (\($0.users.joined(separator: ", ")))" }, "they may be given once more")
+    add("blocks that overlap", addresses.overlappingBlocks.map { "\($0.0) and \($0.1)" }, "an address may be given twice")
+    add("blocks that cannot be read", addresses.unreadable.map { "\($0.key): \($0.why)" }, "no address is given or taken back there")
+    add("addresses of workloads that are gone", addresses.leaked.map { "\($0.address)" }, "they are given to nobody until they are released")
+    add("handles that count wrong", addresses.miscounted.map { "\($0.handle) in \($0.block)" }, "some of their addresses may stay when they are released")
+    add("blocks in no pool", addresses.blocksOutsidePools.map { "\($0)" }, "no new address is given from them")
+    add("affinities without their blocks, or blocks without", addresses.affinities.map { "\($0.block): \($0.problem)" }, "the node claims another block instead")
+    sort()
   }
 
   // MARK: For programs

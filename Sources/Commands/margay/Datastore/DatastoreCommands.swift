@@ -1,4 +1,6 @@
 /// `margay datastore`: whole datastores looked at, kept, moved, locked.
+import AddressAssignment
+import AddressPlans
 import ArgumentParser
 import Datastore
 import DatastoreProgram
@@ -44,13 +46,17 @@ struct DatastoreCheck: AsyncParsableCommand {
 
   func run() async throws {
     var damages: [String] = []
-    let review: StoreReview
+    var review: StoreReview
     do {
       let choice = try store.choice()
       damages = try await choice.damages()
       let datastore = try store.open()
-      let (items, revision) = try await withDatastore(datastore) { try await datastore.list(prefix: StoreContent.root) }
-      review = StoreReview(items, revision: revision)
+      review = try await withDatastore(datastore) {
+        let (items, revision) = try await datastore.list(prefix: StoreContent.root)
+        var review = StoreReview(items, revision: revision)
+        review.add(AddressFindings(try await AddressCensus.read(datastore)))
+        return review
+      }
     } catch {
       for damage in damages { writeError("damaged: \(damage)\n") }
       writeError("margay datastore check: \(error)\n")
@@ -78,7 +84,7 @@ enum ReviewText {
       text += palette("Half filled", .red, .bold) + ": a transfer from \(source) is not finished; `margay node` does not start on it\n"
     }
     let headings: [(StoreReview.Class, String, Style)] = [
-      (.unenforceable, "Not enforced as written", .red), (.dangling, "References to what does not exist", .yellow),
+      (.unenforceable, "Not enforced as written", .red), (.addresses, "Addresses", .yellow), (.dangling, "References to what does not exist", .yellow),
       (.invalid, "In force, and against the rules of the API", .yellow), (.stray, "Keys that nobody reads", .dim),
     ]
     for (kind, heading, style) in headings {

@@ -30,9 +30,7 @@ struct DatastoreMigrate: ParsableCommand {
 
     func run() async throws {
       func open(_ option: String, creating: Bool) throws -> any Datastore {
-        var options = DatastoreOptions()
-        options.datastore = option
-        return try options.open(creating: creating)
+        try DatastoreOptions.parse(["--datastore", option]).open(creating: creating)
       }
       let source = try open(from, creating: false)
       let target = try open(to, creating: true)
