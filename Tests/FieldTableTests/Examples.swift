@@ -5,13 +5,13 @@ import Resources
 import Sockets
 
 /// One step from a value into what it holds.
-enum Step: Hashable {
+enum Step: Hashable, Sendable {
   case member(String)
   case element(Int)
 }
 
 /// A value in an example: where it stands, and which field that is.
-struct Place: Hashable {
+struct Place: Hashable, Sendable {
   var steps: [Step] = []
   var path: JSONPath { steps.reduce(JSONPath()) { path, step in
     switch step {
@@ -61,7 +61,7 @@ extension JSONValue {
 }
 
 /// One document of the catalogue, with everything that reading it shows.
-struct Example {
+struct Example: Sendable {
   let document: PositionedDocument
   let review: ResourceCodec.Review
   let trace: FieldTrace

@@ -3,26 +3,52 @@ import Documents
 import JSON
 
 /// All examples of one kind, or of what all kinds share.
-struct Catalogue {
+struct Catalogue: Sendable {
   let examples: [Example]
-  /// Fields begin with one of these.
-  let roots: [String]
-
-  private func belongs(_ field: String) -> Bool {
-    roots.contains { root in field == root || field.hasPrefix(root + ".") || field.hasPrefix(root + "[") }
-  }
-  private func fields(_ paths: KeyPath<Example, Set<JSONPath>>) -> Set<String> {
-    Set(examples.flatMap { $0[keyPath: paths].map(Place.field(of:)) }.filter(belongs))
-  }
   /// Fields that the readers ask for.
-  var asked: Set<String> { fields(\.trace.asked) }
+  let asked: Set<String>
   /// Fields that are known by name only.
-  var passed: Set<String> { fields(\.trace.passed).subtracting(asked) }
+  let passed: Set<String>
   /// Fields that the examples have; entries of maps are none.
-  var present: Set<String> {
-    Set(examples.flatMap { example in example.places.filter { $0.name != nil }.map(\.field) }.filter(belongs))
-      .intersection(asked.union(passed))
+  let present: Set<String>
+  /// Fields, elements of lists and entries of maps, in the order of the examples.
+  let rows: [String]
+  private let places: [String: [(example: Example, place: Place)]]
+  /// What holds the element or the entry of a map.
+  private let parents: [String: String]
+
+  /// Fields begin with one of `roots`.
+  init(_ examples: [Example], roots: [String]) {
+    func belongs(_ field: String) -> Bool {
+      roots.contains { root in field == root || field.hasPrefix(root + ".") || field.hasPrefix(root + "[") }
+    }
+    func fields(_ paths: KeyPath<Example, Set<JSONPath>>) -> Set<String> {
+      Set(examples.flatMap { $0[keyPath: paths].map(Place.field(of:)) }.filter(belongs))
+    }
+    let asked = fields(\.trace.asked)
+    let passed = fields(\.trace.passed).subtracting(asked)
+    var places: [String: [(example: Example, place: Place)]] = [:]
+    var parents: [String: String] = [:]
+    var order: [String] = []
+    for example in examples {
+      for place in example.places {
+        let field = place.field
+        guard belongs(field) else { continue }
+        if places[field] == nil {
+          order.append(field)
+          parents[field] = Place(steps: Array(place.steps.dropLast())).field
+        }
+        places[field, default: []].append((example, place))
+      }
+    }
+    self.examples = examples
+    (self.asked, self.passed, self.places, self.parents) = (asked, passed, places, parents)
+    present = Set(order).intersection(asked.union(passed))
+    rows = order.filter { asked.contains($0) || passed.contains($0) || asked.contains(parents[$0]!) }
   }
+
+  /// The places of a field, in every example.
+  func places(of field: String) -> [(example: Example, place: Place)] { places[field] ?? [] }
 
   /// Fields that the readers ask for only to refuse them: an example's reading says so at exactly this place when it is given a good value of
   /// the same name. Such a field is in no example.
@@ -37,28 +63,6 @@ struct Catalogue {
       }
     }
     return nil
-  }
-
-  /// The places of a field, in every example.
-  func places(of field: String) -> [(example: Example, place: Place)] {
-    examples.flatMap { example in example.places.filter { $0.field == field }.map { (example, $0) } }
-  }
-
-  /// What holds the element or the entry of a map.
-  private func parent(of field: String) -> String? {
-    if field.hasSuffix("[]") { return String(field.dropLast(2)) }
-    return places(of: field).first.map { Place(steps: Array($0.place.steps.dropLast())).field }
-  }
-
-  /// Fields, elements of lists and entries of maps, in the order of the examples.
-  var rows: [String] {
-    var seen: Set<String> = []
-    let asked = asked
-    let known = asked.union(passed)
-    return examples.flatMap(\.places).map(\.field).filter { field in
-      guard belongs(field), seen.insert(field).inserted else { return false }
-      return known.contains(field) || parent(of: field).map { asked.contains($0) } ?? false
-    }
   }
 
   static let wrongValues: [JSONValue] = [
@@ -106,7 +110,7 @@ struct Catalogue {
   /// What the reading warned of; without a warning, whether a program reads it.
   func effect(of field: String) -> String {
     if passed.contains(field) { return "kept, not looked at" }
-    if !asked.contains(field), let parent = parent(of: field) { return effect(of: parent) }
+    if !asked.contains(field), let parent = parents[field] { return effect(of: parent) }
     for example in examples {
       for warning in example.review.warnings {
         let place = Place.field(of: warning.path)

@@ -36,11 +36,14 @@ extension FieldReader {
       guard let reader = reader(value, path) else { return nil }
       let type = reader.required("type").flatMap { reader.string($0, reader.path("type")) }
       let truth = reader.required("status").flatMap { reader.choice($0, reader.path("status"), Condition.Truth.self) }
-      guard let type, let truth else { return nil }
-      var condition = Condition(type: type, status: truth, reason: reader.string("reason"), message: reader.string("message"))
-      condition.lastTransitionTime = reader.string("lastTransitionTime")
-      condition.observedGeneration = reader.integer("observedGeneration", in: 0...Int64.max).map { Int($0) }
+      let (reason, message) = (reader.string("reason"), reader.string("message"))
+      let lastTransitionTime = reader.string("lastTransitionTime")
+      let observedGeneration = reader.integer("observedGeneration", in: 0...Int64.max).map { Int($0) }
       reader.finish()
+      guard let type, let truth else { return nil }
+      var condition = Condition(type: type, status: truth, reason: reason, message: message)
+      condition.lastTransitionTime = lastTransitionTime
+      condition.observedGeneration = observedGeneration
       return condition
     }
     finish()

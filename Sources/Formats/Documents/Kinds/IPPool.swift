@@ -7,11 +7,16 @@ import Resources
 extension FieldReader {
   /// Nil if the pool has no readable network: then it is no pool.
   func ipPoolSpec() -> IPPoolSpec? {
-    guard let value = value("cidr") else {
-      findings.error(path("cidr"), nil, "is missing", fix: "add the pool's network, such as 192.168.0.0/16")
+    let value = value("cidr")
+    if value == nil { findings.error(path("cidr"), nil, "is missing", fix: "add the pool's network, such as 192.168.0.0/16") }
+    guard let cidr = value.flatMap({ prefix($0, path("cidr")) }) else {
+      // The rules of the other fields need the network; their names do not.
+      finish(hints: [
+        "blockSize", "ipipMode", "vxlanMode", "natOutgoing", "disabled", "disableBGPExport", "nodeSelector", "namespaceSelector",
+        "allowedUses", "assignmentMode",
+      ])
       return nil
     }
-    guard let cidr = prefix(value, path("cidr")) else { return nil }
     let range: ClosedRange<Int64> = cidr.family == .v4 ? 20...32 : 116...128
     // Zero is what Go writes for a size that nobody gave.
     let size = self.value("blockSize") == 0 ? nil : integer("blockSize", in: range).map { UInt8($0) }
