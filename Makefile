@@ -5,7 +5,7 @@ MARGAY := $(BUILD)/margay
 LAB ?= demo
 export SWIFT_BACKTRACE ?= enable=no
 
-.PHONY: help build man completions demo down test unit e2e-short fuzz sanitize sanitize-address sanitize-thread goldens bench clean
+.PHONY: help build man completions demo down test test-long unit e2e-short fuzz sanitize sanitize-address sanitize-thread goldens bench clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -29,6 +29,10 @@ test: ## units, contracts, kernel tests and the demo
 unit: ## only the Swift tests; FILTER=BGP selects
 	@scripts/prepare test
 	@swift test --no-parallel $(if $(FILTER),--filter $(FILTER))
+
+test-long: ## the tests in their full size and every fuzz target; TIME=seconds for each; the result is kept in Benchmarks/RESULTS.md
+	@scripts/prepare test
+	@scripts/test-long $(or $(TIME),60)
 
 e2e-short: ## the short end-to-end set beyond `make test`
 	@scripts/prepare test

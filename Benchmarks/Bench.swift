@@ -186,7 +186,8 @@ struct Main {
     if options.json { say(document(machine, sections).text(pretty: true)) }
     if isInterrupted { throw BenchProblem("interrupted; nothing is left behind and \(options.results ?? "no file") is unchanged") }
     if let results = options.results {
-      try Files.writeAtomically(Array(text(machine, sections).utf8), to: results)
+      let kept = (try? Files.read(results)).map { longTests(in: String(decoding: $0, as: UTF8.self)) } ?? ""
+      try Files.writeAtomically(Array((text(machine, sections) + kept).utf8), to: results)
       tell("kept in \(results)")
     }
     let failed = sections.flatMap(\.rows).count { $0.verdict == .failed }
@@ -203,6 +204,11 @@ struct Main {
       ]
     }
     return ["machine": .object(facts), "benches": .array(benches)]
+  }
+
+  /// What scripts/test-long wrote at the end of the file stays there.
+  static func longTests(in text: String) -> Substring {
+    text.firstRange(of: "\n## Long tests\n").map { text[$0.lowerBound...] } ?? ""
   }
 
   static func text(_ machine: Machine, _ sections: [Section]) -> String {
