@@ -422,6 +422,19 @@ struct StrictTests {
       ])
   }
 
+  @Test("A port's name that looks like a range is kept with a warning: it would match nothing")
+  func rangeLikeNames() throws {
+    func warnings(_ port: String) throws -> [String] {
+      let text = policy("{action: Allow, protocol: TCP, destination: {ports: ['\(port)']}}")
+      return ResourceCodec.review(try documents(text)[0]).warnings.map(\.message)
+    }
+    #expect(
+      try warnings("8000-8100") == [
+        "spec.ingress[0].destination.ports[0]: \"8000-8100\" is the name of a port, not a range; a range is written \"8000:8100\""
+      ])
+    #expect(try warnings("http-2") == [] && warnings("8000:8100") == [])
+  }
+
   @Test("Fields of Calico without effect here are kept with a warning")
   func warnings() throws {
     let document = try documents(

@@ -2,6 +2,7 @@
 import ArgumentParser
 import Datastore
 import Datastores
+import Documents
 import Glibc
 import HealthServer
 import Logging
@@ -32,7 +33,8 @@ struct Margay: AsyncParsableCommand {
   static func main() async {
     let names = configuration.subcommands.map { $0._commandName }
     if let word = CommandLine.arguments.dropFirst().first, !word.hasPrefix("-"), word != "help", !names.contains(word) {
-      writeError("margay: there is no command \"\(word)\"; one of \(names.joined(separator: ", "))\n")
+      let hint = nearest(word, among: names).map { "did you mean \($0)?" } ?? "one of \(names.joined(separator: ", "))"
+      writeError("margay: there is no command \"\(word)\"; \(hint)\n")
       Glibc.exit(64)
     }
     await main(nil)

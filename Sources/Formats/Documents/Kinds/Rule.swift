@@ -109,7 +109,14 @@ extension FieldReader {
       switch value {
       case .integer: return integer(value, path, in: 1...65535).map { .port(UInt16($0)) }
       case .string(let text):
-        if let match = Self.port(text) { return match }
+        if let match = Self.port(text) {
+          // A name by the rules, and in most documents a slip: no endpoint has a port of this name, so the rule would match nothing.
+          let ends = text.split(separator: "-", omittingEmptySubsequences: false).map { UInt16($0) }
+          if case .named = match, ends.count == 2, let low = ends[0], let high = ends[1] {
+            findings.warning(path, value, "is the name of a port, not a range", fix: "a range is written \"\(low):\(high)\"")
+          }
+          return match
+        }
         let isRange = text.contains(":") || text.allSatisfy(\.isNumber)
         findings.error(
           path, value,
