@@ -17,7 +17,7 @@ enum FieldTable {
       * it survives reading and writing, alone and over the document it came from;
       * a field beside it that nobody knows survives `apply` and `update`.
 
-      *Used*: a module outside `Resources` and `Documents` reads a property of this name. *Kept, read by no program*: checked,
+      *Used*: a program or decision names the field, outside of what defines, spells and shows it. *Kept, read by no program*: checked,
       stored, shown.
       *Kept, no effect yet*: the same, and a write of it warns, since it would do something in Calico. *Kept, the rule denies*: such a rule cannot
       be enforced as written and acts as a deny at its own place. *Kept, not looked at*: stored as it stands. *Refused*: the field exists, not here.
