@@ -7,6 +7,7 @@ import claims_addresses
 import claims_cli
 import claims_datastores
 import claims_etcd
+import claims_members
 import claims_explain
 import claims_gateway
 import claims_graceful
@@ -151,6 +152,12 @@ def main(words):
                 claim("a node waits for its etcd; a pod's records are Calico's; etcd may come and go", claims_etcd.node_waits, etcd)
             finally:
                 etcd.down()
+            members = claims_members.Members()
+            try:
+                claim("three members: the leader moves, dies, the host is cut off; traffic flows on, and policies take effect again",
+                      claims_members.through_outages, members)
+            finally:
+                members.down()
         if "datastores" in wanted:
             run.heading("Whole datastores: SQLite and etcd")
             held, places = claims_datastores.HeldLock(), claims_datastores.Places()

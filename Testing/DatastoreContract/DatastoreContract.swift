@@ -52,7 +52,10 @@ public struct ContractClaim: Sendable, CustomStringConvertible {
 }
 
 public enum DatastoreContract {
-  public static let claims: [ContractClaim] = keyClaims + watchClaims + leaseClaims + electionClaims
+  public static let claims: [ContractClaim] = promptClaims + waitingClaims
+  public static let promptClaims: [ContractClaim] = keyClaims + watchClaims
+  /// Those in which time passes: on a store with a clock of its own they are best made side by side.
+  public static let waitingClaims: [ContractClaim] = leaseClaims + electionClaims
 }
 
 func expect(_ isTrue: Bool, _ message: @autoclosure () -> String, line: Int = #line) throws {

@@ -56,9 +56,23 @@ actor SharedServer {
 
 @Suite("Datastore contract: etcd", .serialized, .enabled(if: EtcdServer.isInstalled, "etcd is not installed"))
 struct EtcdContractTests {
-  @Test("The contract holds", arguments: DatastoreContract.claims)
+  @Test("The contract holds", arguments: DatastoreContract.promptClaims)
   func contract(claim: ContractClaim) async throws {
     try await claim.check { try await SharedServer.plain.store() }
+  }
+
+  @Test("It holds where time passes: leases and elections")
+  func waiting() async throws {
+    // Side by side, each on a server of its own: what is waited for is etcd's clock.
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for claim in DatastoreContract.waitingClaims {
+        group.addTask {
+          let server = SharedServer(isSecure: false)
+          do { try await claim.check { try await server.store() } } catch { Issue.record("\(claim): \(error)") }
+        }
+      }
+      try await group.waitForAll()
+    }
   }
 
   @Test(
