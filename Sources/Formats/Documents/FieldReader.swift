@@ -102,8 +102,10 @@ package final class FieldReader {
 
   package func string(_ name: String) -> String? { value(name).flatMap { string($0, path(name)) } }
 
-  package func string(_ value: JSONValue, _ path: JSONPath) -> String? {
+  /// `path` is only spelled out for a fault.
+  package func string(_ value: JSONValue, _ path: @autoclosure () -> JSONPath) -> String? {
     if let text = value.string { return text }
+    let path = path()
     switch value {
     case .array, .object: findings.error(path, value, "is not a text")
     default: findings.error(path, value, "is not a text", fix: "put it in quotes: \"\(value.text())\"")
@@ -229,6 +231,8 @@ package final class FieldReader {
   /// Labels with Kubernetes' rules for keys and values.
   package func labels(_ name: String) -> [String: String] {
     let labels = stringMap(name)
+    // Most of what a daemon reads are endpoints, and most of an endpoint are its labels: what nobody would hear of is not looked for.
+    guard findings.isStrict else { return labels }
     for (key, value) in labels {
       let labelPath = path(name).member(key)
       if let fault = NameRules.labelKeyFault(key) { findings.refusal(labelPath, nil, "is not a label: \(fault)", atName: true) }
