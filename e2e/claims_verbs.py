@@ -386,6 +386,8 @@ class Slow:
             except OSError:
                 return
             far = socket.create_connection((self.target[0], int(self.target[1])))
+            for end in (near, far):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for source, sink, delay in ((near, far, 0), (far, near, self.delay)):
                 threading.Thread(target=self._carry, args=(source, sink, delay), daemon=True).start()
 

@@ -16,6 +16,8 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case documents
   /// Values as they stand in a datastore, whoever wrote them.
   case stored
+  /// A document and a patch of each kind for it, and the differences of texts.
+  case patches
   case selectors
   /// Everything that is parsed from one short text: addresses, prefixes, names, keys, times, numbers.
   case texts
@@ -42,6 +44,7 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     case .json: try checkJSON(octets)
     case .documents: try checkDocuments(octets)
     case .stored: try checkStored(octets)
+    case .patches: try checkPatches(octets)
     case .selectors: try checkSelectors(octets)
     case .texts: try checkTexts(octets)
     case .blocks: try checkBlock(octets)

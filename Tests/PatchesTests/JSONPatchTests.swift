@@ -112,4 +112,13 @@ struct JSONPatchTests {
       try patch.apply(to: try JSONValue(parsing: #"{"a":1,"b":["y"]}"#))
     }
   }
+
+  @Test("A document copied into itself again and again is refused before it fills the memory")
+  func copies() throws {
+    let once: JSONValue = ["op": "copy", "from": "", "path": "/a"]
+    let patch = try JSONPatch(.array([JSONValue](repeating: once, count: 200)))
+    #expect(throws: PatchProblem.self) { try patch.apply(to: ["a": 1]) }
+    let wide = try JSONPatch(.array((0..<40).map { ["op": "copy", "from": "", "path": .string("/x\($0)")] }))
+    #expect(throws: PatchProblem.self) { try wide.apply(to: ["a": 1]) }
+  }
 }

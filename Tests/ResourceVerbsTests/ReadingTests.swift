@@ -86,6 +86,16 @@ struct ReadingTests {
     #expect(read.errors.first?.path == "items[1].spec.order" && read.errors.first?.position?.line == 10)
   }
 
+  @Test("Items of a typed list need not repeat kind and version")
+  func typedList() throws {
+    let folder = try Folder()
+    try folder.write(
+      "a.yaml", head + "kind: TierList\nitems:\n- metadata: {name: a}\n  spec: {order: 1}\n- metadata: {name: b}\n  spec: {order: x}\n")
+    let read = Submissions.read(SourceFiles([folder.path]))
+    #expect(read.items.map(\.resource.key) == [ResourceKey(.tier, name: "a")])
+    #expect(read.errors.map(\.path) == ["items[1].spec.order"] && read.errors[0].position?.line == 7, "\(read.errors)")
+  }
+
   @Test("The namespace of the command line is for documents that name none")
   func namespace() throws {
     let folder = try Folder()

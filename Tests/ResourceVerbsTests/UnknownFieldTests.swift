@@ -151,6 +151,27 @@ struct UnknownFieldTests {
     #expect(try await bench.value(Self.policy)?["metadata"]?["labels"] == ["team": "b", "new": "x"])
   }
 
+  @Test("are not what create keeps besides the fields with a meaning here: those of Kubernetes and of no effect yet")
+  func create() async throws {
+    let bench = Bench()
+    let text =
+      head + """
+        kind: NetworkPolicy
+        metadata: {name: web, namespace: shop, finalizers: [keep/me], ownerReferences: [{apiVersion: v1, kind: X, name: x, uid: "1"}], generation: 7}
+        spec: {selector: app == 'web', performanceHints: [AssumeNeededOnEveryNode], ingress: [{action: Allow, metadata: {annotations: {a: b}}}]}
+        """
+    let submission = try bench.one(text)
+    _ = try await bench.writer.create(submission)
+    let stored = try #require(try await bench.value(Self.policy))
+    for place in [
+      "metadata.finalizers", "metadata.ownerReferences", "metadata.generation", "spec.performanceHints", "spec.ingress[0].metadata",
+    ] {
+      let steps = try #require(JSONPath(place).steps)
+      #expect(stored.value(at: steps) == submission.document.value(at: steps), "\(place)")
+      #expect(stored.value(at: steps) != nil)
+    }
+  }
+
   @Test("may not come in: not by create, not by apply, not by a patch")
   func strange() async throws {
     let bench = try await bench()

@@ -90,7 +90,9 @@ public enum DocumentReader {
     _ bytes: [UInt8], _ file: String
   ) -> (trees: [(value: JSONValue, positions: JSONPositions)], errors: [DocumentError]) {
     let first = bytes.first { ![0x20, 0x09, 0x0a, 0x0d].contains($0) }
-    guard file.hasSuffix(".json") || first == UInt8(ascii: "{") || first == UInt8(ascii: "[") else { return YAMLReader.survey(bytes, file: file) }
+    guard file.hasSuffix(".json") || first == UInt8(ascii: "{") || first == UInt8(ascii: "[") else {
+      return YAMLReader.survey(bytes, file: file)
+    }
     do throws(JSONError) {
       return ([try JSONValue.parsePositioned(bytes)], [])
     } catch let error {
@@ -100,9 +102,10 @@ public enum DocumentReader {
     }
   }
 
-  /// `kind: List`, and `NetworkPolicyList` and its like with `items`, stand for their items. So does an array of objects.
+  /// `kind: List`, and `NetworkPolicyList` and its like with `items`, stand for their items. So does an array of objects. Items of a typed
+  /// list need not repeat what the list says: Kubernetes' own API leaves `apiVersion` and `kind` out of them.
   private static func expand(_ document: PositionedDocument, into documents: inout [PositionedDocument]) throws(DocumentErrors) {
-    let items: [JSONValue]
+    var items: [JSONValue]
     let root: JSONPath
     if let elements = document.value.array {
       (items, root) = (elements, document.root)
@@ -116,6 +119,12 @@ public enum DocumentReader {
         ])
       }
       items = array
+      if kind != "List" {
+        for index in items.indices where items[index].object != nil && items[index]["kind"] == nil && items[index]["apiVersion"] == nil {
+          items[index]["kind"] = .string(String(kind.dropLast("List".count)))
+          items[index]["apiVersion"] = document.value["apiVersion"]
+        }
+      }
     } else {
       documents.append(document)
       return

@@ -1,4 +1,6 @@
 /// JSON Patch (RFC 6902): a list of operations, done in order, all or none.
+///
+/// Hazard: a document copied into itself again and again doubles each time. What copies bring together is bounded, and so is the depth.
 public import JSON
 
 public struct JSONPatch: Hashable, Sendable {
@@ -54,9 +56,10 @@ public struct JSONPatch: Hashable, Sendable {
   /// RFC 6902, section 5: an operation that fails ends it all.
   public func apply(to document: JSONValue) throws(PatchProblem) -> JSONValue {
     var result = document
+    var copied = 0
     for (index, operation) in operations.enumerated() {
       do throws(PatchProblem) {
-        try Self.perform(operation, on: &result)
+        try Self.perform(operation, on: &result, &copied)
       } catch {
         throw PatchProblem("operation \(index + 1) of the patch: \(error)")
       }
@@ -64,7 +67,10 @@ public struct JSONPatch: Hashable, Sendable {
     return result
   }
 
-  private static func perform(_ operation: Operation, on document: inout JSONValue) throws(PatchProblem) {
+  /// Values that all copies of one patch may bring together.
+  static let copiedMax = 1_000_000
+
+  private static func perform(_ operation: Operation, on document: inout JSONValue, _ copied: inout Int) throws(PatchProblem) {
     func present(_ pointer: JSONPointer) throws(PatchProblem) -> JSONValue {
       guard let value = pointer.value(in: document) else { throw PatchProblem("there is nothing at \(pointer)") }
       return value
@@ -83,7 +89,11 @@ public struct JSONPatch: Hashable, Sendable {
       if from == to { return }
       try remove(from.tokens[...], from, &document)
       try add(value, to.tokens[...], to, &document)
-    case .copy(let from, let to): try add(try present(from), to.tokens[...], to, &document)
+    case .copy(let from, let to):
+      let value = try present(from)
+      copied += value.extent.count
+      if copied > copiedMax { throw PatchProblem("the copies of this patch are more than \(copiedMax) values together") }
+      try add(value, to.tokens[...], to, &document)
     case .test(let path, let value):
       let found = try present(path)
       guard found.means(value) else { throw PatchProblem("test: \(path) is \(found.text()), not \(value.text())") }
@@ -93,6 +103,9 @@ public struct JSONPatch: Hashable, Sendable {
   private static func add(
     _ value: JSONValue, _ tokens: ArraySlice<String>, _ path: JSONPointer, _ target: inout JSONValue
   ) throws(PatchProblem) {
+    if tokens.count == path.tokens.count, path.tokens.count + value.extent.depth > JSONValue.depthMax {
+      throw PatchProblem("\(path) would be nested deeper than \(JSONValue.depthMax) levels")
+    }
     guard let token = tokens.first else {
       target = value
       return
@@ -156,6 +169,17 @@ public struct JSONPatch: Hashable, Sendable {
 }
 
 extension JSONValue {
+  /// How many values there are in it, itself included, and how deep they are nested.
+  fileprivate var extent: (count: Int, depth: Int) {
+    let inner: [JSONValue] =
+      switch self {
+      case .array(let elements): elements
+      case .object(let object): object.members.map(\.value)
+      default: []
+      }
+    return inner.map(\.extent).reduce((1, 1)) { ($0.0 + $1.count, max($0.1, $1.depth + 1)) }
+  }
+
   /// Equality by RFC 6902, section 4.6: the order of members does not count, and 1 is 1.0.
   public func means(_ other: JSONValue) -> Bool {
     switch (self, other) {

@@ -40,8 +40,8 @@ public struct DiffReport: Sendable {
         if object.state != .unchanged { fields["difference"] = .string(object.lines.map { $0.text + "\n" }.joined()) }
         return .object(fields)
       } + failures.map { ObjectReport($0.key, .failed, failure: $0.failure).json })
-    document["errors"] = .array(errors.map { $0.finding("error") })
-    document["warnings"] = .array(warnings.map { $0.finding("warning") })
+    document["errors"] = .array(errors.map { $0.json(.error) })
+    document["warnings"] = .array(warnings.map { $0.json(.warning) })
     return .object(document)
   }
 }

@@ -115,8 +115,8 @@ public struct WriteReport: Sendable {
     document["dryRun"] = .bool(isRehearsal)
     document["exitCode"] = .integer(Int64(exitStatus.rawValue))
     document["objects"] = .array(objects.map(\.json))
-    document["errors"] = .array(errors.map { $0.finding("error") })
-    document["warnings"] = .array(warnings.map { $0.finding("warning") })
+    document["errors"] = .array(errors.map { $0.json(.error) })
+    document["warnings"] = .array(warnings.map { $0.json(.warning) })
     return .object(document)
   }
 }
@@ -142,25 +142,10 @@ extension ObjectReport {
       var error = JSONObject()
       error["reason"] = .string(failure.reason.rawValue)
       error["message"] = .string(failure.description)
-      if !failure.findings.isEmpty { error["findings"] = .array(failure.findings.map { $0.finding("error") }) }
+      if !failure.findings.isEmpty { error["findings"] = .array(failure.findings.map { $0.json(.error) }) }
       fields["error"] = .object(error)
     }
     fields["object"] = object
-    return .object(fields)
-  }
-}
-
-extension DocumentError {
-  func finding(_ severity: String) -> JSONValue {
-    var fields = JSONObject()
-    fields["severity"] = .string(severity)
-    fields["file"] = file.map(JSONValue.string)
-    fields["line"] = position.map { .integer(Int64($0.line)) }
-    fields["column"] = position.map { .integer(Int64($0.column)) }
-    fields["path"] = .string(path.text)
-    fields["value"] = value
-    fields["rule"] = .string(rule)
-    fields["fix"] = fix.map(JSONValue.string)
     return .object(fields)
   }
 }

@@ -94,7 +94,7 @@ struct WritingOptions: ParsableArguments {
   }
 }
 
-struct Validate: ParsableCommand {
+struct Validate: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Check documents without a datastore: exit 0 valid, 1 invalid.",
     discussion: "Everything that is wrong is said at once, with file, line, column and path, the rule and what to write instead.")
@@ -104,7 +104,8 @@ struct Validate: ParsableCommand {
   @Option(name: .shortAndLong, help: "text or json.") var output: Output = .text
   @OptionGroup var calicoctl: CalicoctlOptions
 
-  func run() throws {
+  // Asynchronous only for the sake of completing namespaces.
+  func run() async throws {
     try calicoctl.check()
     if input.files.isEmpty { throw misuse("say what to validate: -f FILE, a directory, or - for standard input") }
     let submissions = input.read(namespace: namespace.namespace)
@@ -125,6 +126,7 @@ struct Diff: AsyncParsableCommand {
   @OptionGroup var namespace: NamespaceOption
   enum Output: String, ExpressibleByArgument, CaseIterable { case text, json }
   @Option(name: .shortAndLong, help: "text or json.") var output: Output = .text
+  @OptionGroup var colour: ColourOptions
   @OptionGroup var store: DatastoreOptions
   @OptionGroup var calicoctl: CalicoctlOptions
 
@@ -157,7 +159,7 @@ struct Diff: AsyncParsableCommand {
   }
 
   private func show(_ object: ObjectDifference) {
-    let palette = palette()
+    let palette = colour.palette
     var text = palette("\(object.key) \(object.state.rawValue)", .bold) + "\n"
     for line in object.lines {
       switch line.mark {
@@ -169,6 +171,6 @@ struct Diff: AsyncParsableCommand {
       }
       text += "\n"
     }
-    write(text)
+    emit(text)
   }
 }

@@ -13,8 +13,9 @@ struct Edit: AsyncParsableCommand {
       What is wrong with the text comes back as comments at its top. What others changed meanwhile in other fields stays. If it cannot be \
       written, the text is kept in a file that is named.
       """)
-  @Argument(help: ArgumentHelp("The kind, in any of its words.", valueName: "kind")) var kindWord: String
-  @Argument(help: "Names.") var names: [String]
+  @Argument(help: ArgumentHelp("The kind, in any of its words.", valueName: "kind"), completion: .custom(Completions.objects)) var kindWord:
+    String
+  @Argument(help: "Names.", completion: .custom(Completions.objects)) var names: [String]
   @OptionGroup var namespace: NamespaceOption
   @OptionGroup var answer: AnswerOptions
   @OptionGroup var store: DatastoreOptions

@@ -32,7 +32,9 @@ struct SelectionOptions: ParsableArguments {
     guard isGiven else { return names.map { ResourceKey(kind, namespace: namespace, name: $0) } }
     let labels = try parsed()
     do {
-      return try await writer.keys(kind, namespace: allNamespaces ? nil : namespace, labels: labels)
+      let keys = try await writer.keys(kind, namespace: allNamespaces ? nil : namespace, labels: labels)
+      if keys.isEmpty { writeError("no \(kind.rawValue) is selected; nothing is changed\n") }
+      return keys
     } catch {
       let failure = WriteFailure(error, of: ResourceKey(kind, namespace: namespace, name: ""))
       writeError("\(failure)\n")
@@ -51,8 +53,9 @@ struct Patch: AsyncParsableCommand {
       what is stored then. Types: merge (RFC 7396), json (RFC 6902), strategic (Kubernetes': like merge, but finalizers, owner references \
       and conditions are merged by their keys; other lists are replaced).
       """)
-  @Argument(help: ArgumentHelp("The kind, in any of its words.", valueName: "kind")) var kindWord: String
-  @Argument(help: "Names.") var names: [String]
+  @Argument(help: ArgumentHelp("The kind, in any of its words.", valueName: "kind"), completion: .custom(Completions.objects)) var kindWord:
+    String
+  @Argument(help: "Names.", completion: .custom(Completions.objects)) var names: [String]
   @Option(name: .shortAndLong, help: ArgumentHelp("The patch, as JSON or YAML.", valueName: "patch")) var patch: String?
   @Option(name: .long, help: ArgumentHelp("A file with the patch, or - for standard input.", valueName: "file")) var patchFile: String?
   @Option(name: .shortAndLong, help: "strategic, merge or json.") var type: PatchKind = .strategic
@@ -99,7 +102,8 @@ struct Label: AsyncParsableCommand {
       margay label <kind> -l <selector> | --all <key>=<value> | <key>- …
       """,
     discussion: "<key>- removes a label as well; a label that is not there is no mistake.")
-  @Argument(help: ArgumentHelp("The kind, in any of its words.", valueName: "kind")) var kindWord: String
+  @Argument(help: ArgumentHelp("The kind, in any of its words.", valueName: "kind"), completion: .custom(Completions.objects)) var kindWord:
+    String
   @Argument(help: "Names, then labels: key=value to set, key- to remove.") var words: [String]
   @Flag(name: .long, help: "Change labels that have another value.") var overwrite = false
   @Flag(name: .long, help: "Remove the labels of these keys.") var remove = false
@@ -144,8 +148,10 @@ struct Delete: AsyncParsableCommand {
       all that is only its: endpoints, addresses, blocks, BGP peers and settings of that node. The other hosts take its routes out at once. \
       Exit codes are those of apply.
       """)
-  @Argument(help: ArgumentHelp("The kind, in any of its words; leave it out with -f.", valueName: "kind")) var kindWord: String?
-  @Argument(help: "Names.") var names: [String] = []
+  @Argument(
+    help: ArgumentHelp("The kind, in any of its words; leave it out with -f.", valueName: "kind"), completion: .custom(Completions.objects))
+  var kindWord: String?
+  @Argument(help: "Names.", completion: .custom(Completions.objects)) var names: [String] = []
   @OptionGroup var input: FileOptions
   @OptionGroup var selection: SelectionOptions
   @OptionGroup var namespace: NamespaceOption

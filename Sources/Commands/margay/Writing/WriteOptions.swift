@@ -15,7 +15,7 @@ struct FileOptions: ParsableArguments {
     name: [.customShort("f"), .customLong("filename")],
     help: ArgumentHelp(
       "A file with one or more documents (YAML or JSON, lists too), a directory of such files, or - for standard input. May be repeated.",
-      valueName: "file"))
+      valueName: "file"), completion: .file(extensions: ["yaml", "yml", "json"]))
   var files: [String] = []
   @Flag(name: [.customShort("R"), .long], help: "Take directories with all that is below them.") var recursive = false
   @Flag(name: .long, help: "A file or directory without a document is no mistake.") var skipEmpty = false
@@ -26,7 +26,9 @@ struct FileOptions: ParsableArguments {
 }
 
 struct NamespaceOption: ParsableArguments {
-  @Option(name: [.customShort("n"), .long], help: "The namespace, for kinds that have one and documents that name none.")
+  @Option(
+    name: [.customShort("n"), .long], help: "The namespace, for kinds that have one and documents that name none.",
+    completion: .custom(Completions.namespaces))
   var namespace = "default"
 }
 
