@@ -61,7 +61,7 @@ def killed_and_started(lab):
             for host in HOSTS:
                 output = margay("lab", "kill", "--name", lab.name, host, check=True)
                 killed[host] = int(re.search(r"killed (\d+)", output)[1])
-            expect_equal(killed, {host: 3 for host in HOSTS}, "processes killed on each host")
+            expect_equal(killed, {host: 4 for host in HOSTS}, "processes killed on each host: the supervisor, felix, bgp and controllers")
             left = [line for _, line in processes_of(lab.name) if "margay" in line and "bird" not in line and "monitor" not in line]
             expect(not left, "no margay process of the lab alive", left)
             # The peers must have noticed: BIRD keeps the routes because of graceful restart, not because it has not looked.
@@ -114,7 +114,7 @@ def stopped_in_order(lab):
     log = open(f"{lab.directory}/host2.log").read().splitlines()[-60:]
     expect(any("stopping" in line for line in log), "the supervisor to say that it stops", log)
     expect(not os.path.exists(f"{lab.directory}/host2/node.pids"), "the file of process ids to be gone")
-    for name in ("felix.sock", "bgp.sock"):
+    for name in ("felix.sock", "bgp.sock", "controllers.sock"):
         expect(not os.path.exists(f"{lab.directory}/host2/{name}"), f"{name} to be gone: an end in order tidies up")
     _compare(before, _kernel(lab), "stopped by SIGTERM")
     margay("lab", "start", "--name", lab.name, "host2", check=True, seconds=60)
