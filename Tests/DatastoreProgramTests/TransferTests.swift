@@ -62,6 +62,9 @@ struct BackupTests {
       #expect(decoded.items.map(\.value) == (try BackupFile(decoding: octets, file: "f")).items.map(\.value), "octet \(place) changed unnoticed")
     }
     let lines = octets.split(separator: 0x0a)
+    // A later form of the file.
+    let later = String(decoding: octets, as: UTF8.self).replacingOccurrences(of: #""version":1,"#, with: #""version":2,"#)
+    #expect(await words { _ = try BackupFile(decoding: Array(later.utf8), file: "f") }.contains("use a newer program"))
     for index in lines.indices {
       var fewer = lines
       fewer.remove(at: index)

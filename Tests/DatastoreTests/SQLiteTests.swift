@@ -280,6 +280,40 @@ struct SQLiteFileTests {
     await after.close()
   }
 
+  @Test("The wall clock steps by years, either way: leases do not notice, and the newest history stays for watchers")
+  func wallClockSteps() async throws {
+    let folder = try StoreFolder()
+    let (boottime, wall) = (TestClock(), TestClock())
+    wall.step(seconds: 2_000_000_000)
+    let store = try SQLiteDatastore(
+      path: folder.store,
+      surroundings: SQLiteDatastore.Surroundings(
+        machineID: "machine-a", bootID: "boot-1", boottime: { boottime.now.components.seconds * 1_000_000_000 },
+        wallclock: { wall.now.components.seconds }), retention: .init(revisionsMax: 1_000, ageMaxSeconds: 600, revisionsMin: 10))
+    let lease = try await store.grantLease(seconds: 90)
+    for index in 0..<50 { _ = try await store.transact(if: [], then: [.put("/h", [UInt8(index)], lease: lease)]) }
+    func heard(after revision: Int64) async throws -> Int {
+      for try await batch in store.watch(prefixes: ["/h"], after: Revision(rawValue: revision)) { return batch.events.count }
+      return 0
+    }
+    // Back: nothing seems old, nothing is forgotten.
+    wall.step(seconds: -100_000_000)
+    try await store.compactByAge()
+    try await store.expireLeases()
+    #expect(try await heard(after: 0) == 50)
+    // Forward: everything seems old, and the newest stay all the same.
+    wall.step(seconds: 200_000_000)
+    try await store.compactByAge()
+    try await store.expireLeases()
+    #expect(try await heard(after: 40) == 10)
+    await #expect(throws: DatastoreError.compacted) { _ = try await heard(after: 39) }
+    #expect(try await store.get("/h")?.lease == lease)
+    boottime.step(seconds: 91)
+    try await store.expireLeases()
+    #expect(try await store.get("/h") == nil)
+    await store.close()
+  }
+
   @Test("A cancelled task still writes its last word")
   func cancelledWriter() async throws {
     let folder = try StoreFolder()

@@ -29,13 +29,19 @@ public final class SQLiteDatastore: Datastore {
     public var bootID: String
     /// Nanoseconds since boot, time of sleep included.
     public var boottime: @Sendable () -> Int64
+    /// Seconds since 1970; may step.
+    public var wallclock: @Sendable () -> Int64
     /// How long a write waits for another process's. Commits take a fraction of a millisecond: who holds the lock longer has stopped.
     public var patience: Duration
-    public init(machineID: String?, bootID: String, patience: Duration = .seconds(15), boottime: @escaping @Sendable () -> Int64) {
+    public init(
+      machineID: String?, bootID: String, patience: Duration = .seconds(15), boottime: @escaping @Sendable () -> Int64,
+      wallclock: @escaping @Sendable () -> Int64 = { SystemClock.realtimeNanoseconds / 1_000_000_000 }
+    ) {
       self.machineID = machineID
       self.bootID = bootID
       self.patience = patience
       self.boottime = boottime
+      self.wallclock = wallclock
     }
     /// `/etc/machine-id`, the kernel's boot id, CLOCK_BOOTTIME.
     public static var machine: Surroundings {
@@ -128,6 +134,7 @@ public final class SQLiteDatastore: Datastore {
     if comparisons: [Comparison], then operations: [DatastoreOperation]
   ) async throws(DatastoreError) -> TransactionResult {
     DatastoreOperation.requireDistinctKeys(operations)
+    let at = surroundings.wallclock()
     return try await write { db, revision in
       var present: [KeyValue?] = []
       var holds = true
@@ -138,7 +145,7 @@ public final class SQLiteDatastore: Datastore {
       }
       guard holds else { return .conflict(present) }
       for case .put(_, _, let lease?) in operations where try !StoreTables.hasLease(db, lease) { throw DatastoreError.leaseNotFound }
-      revision = try StoreTables.apply(db, operations, after: revision)
+      revision = try StoreTables.apply(db, operations, after: revision, at: at)
       return .committed(revision)
     }
   }
@@ -310,9 +317,10 @@ public final class SQLiteDatastore: Datastore {
     }
   }
 
-  private func compactByAge() async throws(DatastoreError) {
+  /// Each minute, on whatever handle has the time.
+  package func compactByAge() async throws(DatastoreError) {
     let retention = retention
-    let horizon = Int64(Date().timeIntervalSince1970) - retention.ageMaxSeconds
+    let horizon = surroundings.wallclock() - retention.ageMaxSeconds
     try await write { db, newest in
       guard let old = try StoreTables.newestRevision(db, before: horizon) else { return }
       try StoreTables.compact(db, upTo: min(old, Revision(rawValue: newest.rawValue - retention.revisionsMin)))

@@ -5,6 +5,7 @@
 import Datastore
 import Foundation
 import GRDB
+import Sockets
 
 enum StoreTables {
   static let schema = """
@@ -90,9 +91,10 @@ enum StoreTables {
   }
 
   /// Writes the operations at the revision after `revision`; returns that, or `revision` if nothing changed.
-  static func apply(_ db: Database, _ operations: [DatastoreOperation], after revision: Revision) throws -> Revision {
+  static func apply(
+    _ db: Database, _ operations: [DatastoreOperation], after revision: Revision, at: Int64 = SystemClock.realtimeNanoseconds / 1_000_000_000
+  ) throws -> Revision {
     let next = Revision(rawValue: revision.rawValue + 1)
-    let at = Int64(Date().timeIntervalSince1970)
     var isChanged = false
     for operation in operations {
       switch operation {

@@ -108,8 +108,8 @@ public struct ImportFile: Sendable {
       progress(index + 1, total)
     }
     try await transfer.write(addresses.map { .put($0.key, $0.value) }) { done, _ in progress(documents.count + done, total) }
-    let found = try await StoreContent.read(target).items
-    for (resource, _) in documents where !found.contains(where: { $0.key == resource.key.path }) {
+    let found = Set(try await StoreContent.read(target).items.map(\.key))
+    for (resource, _) in documents where !found.contains(resource.key.path) {
       throw TransferProblem("\(target.name): \(resource.key) is not there after it was written: somebody else writes to it; repeat the command")
     }
     var information: [UInt8]?
