@@ -167,7 +167,7 @@ let package = Package(
     module("../Testing", "EtcdServer", ["CLinux", "Sockets", "DatastoreEtcd"]),
     module("../Testing", "RandomClusters", ["Resources", "Addresses"]),
     module("../Testing", "FuzzTargets", [
-      "JSON", "Documents", "Patches", "Selectors", "Resources", "Names", "Addresses", "Octets", "AddressPlans", "AddressAssignment", "Datastore",
+      "JSON", "Documents", "OutputForms", "Patches", "Selectors", "Resources", "Names", "Addresses", "Octets", "AddressPlans", "AddressAssignment", "Datastore",
       "BGPMessages", "BGPSessions", "BGPRoutes", "NetlinkMessages", "Rulesets", "CNIMessages", "EtcdMessages", "LabProgram",
     ]),
     .executableTarget(name: "feed-probe", dependencies: ["Datastore", "Datastores", "Sockets"], path: "Testing/feed-probe"),

@@ -108,6 +108,11 @@ def back_again():
     with open(f"{WORK}/objects.yaml", "w") as file:
         file.write(OBJECTS)
     expect_equal(len(margay("get", "-f", f"{WORK}/objects.yaml", "-o", "name", check=True).split()), 6, "what a file names")
+    os.makedirs(f"{WORK}/some/below", exist_ok=True)
+    with open(f"{WORK}/some/below/tier.yaml", "w") as file:
+        file.write(OBJECTS.split("---")[0])
+    expect_equal(margay("get", "-R", "-f", f"{WORK}/some", "-o", "name", check=True), "tier/security\n", "what a directory names, and those below it")
+    expect("-R" in margay("get", "-f", f"{WORK}/some"), "a hint to -R")
 
 
 def exit_codes():

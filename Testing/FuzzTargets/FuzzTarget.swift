@@ -19,6 +19,8 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   /// A document and a patch of each kind for it, and the differences of texts.
   case patches
   case selectors
+  /// Templates, paths, columns and label filters of whoever asks for objects.
+  case forms
   /// Everything that is parsed from one short text: addresses, prefixes, names, keys, times, numbers.
   case texts
   case blocks
@@ -46,6 +48,7 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     case .stored: try checkStored(octets)
     case .patches: try checkPatches(octets)
     case .selectors: try checkSelectors(octets)
+    case .forms: try checkForms(octets)
     case .texts: try checkTexts(octets)
     case .blocks: try checkBlock(octets)
     case .bgpStream: try checkStream(octets)

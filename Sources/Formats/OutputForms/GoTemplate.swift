@@ -53,8 +53,9 @@ public struct GoTemplate: Sendable {
     nodes = try parser.whole()
   }
 
-  public func text(for document: JSONValue) throws(TemplateError) -> String {
-    var run = GoTemplateRun(root: .array([document]))
+  /// - Parameter stepsMax: so many actions may run. A template is its reader's own, who can interrupt it; others set a limit.
+  public func text(for document: JSONValue, stepsMax: Int = .max) throws(TemplateError) -> String {
+    var run = GoTemplateRun(root: .array([document]), stepsMax: stepsMax)
     try run.whole(nodes)
     return run.output
   }
@@ -67,8 +68,11 @@ struct GoTemplateRun {
   private var variables: [(name: String, value: JSONValue?)]
   private enum Flow { case on, leave, next }
 
-  init(root: JSONValue) {
+  private var stepsLeft: Int
+
+  init(root: JSONValue, stepsMax: Int) {
     self.root = root
+    stepsLeft = stepsMax
     variables = [("$", root)]
   }
 
@@ -76,6 +80,8 @@ struct GoTemplateRun {
 
   private mutating func run(_ nodes: [GoTemplate.Node], _ dot: JSONValue?) throws(TemplateError) -> Flow {
     for node in nodes {
+      stepsLeft -= 1
+      if stepsLeft < 0 { throw TemplateError("the template does not come to an end", at: JSONPosition(line: 1, column: 1)) }
       switch node {
       case .text(let text): output += text
       case .print(let pipeline): output += GoFunctions.text(try value(of: pipeline, dot))

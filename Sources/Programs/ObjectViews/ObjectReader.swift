@@ -39,13 +39,18 @@ public struct ObjectReader: Sendable {
       if wanted != nil { found.formUnion(objects.map(\.key.name)) }
       try await take(objects.filter(isMeant))
     }
-    let items = try await datastore.list(prefix: prefix).items
-    var start = items.startIndex
+    // All portions show one revision, however long their reader takes; a store that no longer keeps it says so.
+    var continuation: ListContinuation?
     repeat {
-      let end = min(start + Self.portion, items.endIndex)
-      try await handle(Array(items[start..<end]))
-      start = end
-    } while start < items.endIndex
+      let page = try await datastore.page(prefix: prefix, limit: Self.portion, from: continuation)
+      // A store may hand out more than was asked for.
+      var rest = page.items[...]
+      repeat {
+        try await handle(Array(rest.prefix(Self.portion)))
+        rest = rest.dropFirst(Self.portion)
+      } while !rest.isEmpty
+      continuation = page.next
+    } while continuation != nil
     return (part.names ?? []).filter { !found.contains($0) }.map { ResourceKey(part.kind, namespace: "*", name: $0) }
   }
   public static let portion = 500

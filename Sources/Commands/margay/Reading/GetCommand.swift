@@ -2,11 +2,11 @@
 import ArgumentParser
 import Datastore
 import Datastores
-import Documents
 import Glibc
 import JSON
 import ObjectViews
 import OutputForms
+import ResourceVerbs
 import Resources
 import Sockets
 import Synchronization
@@ -30,9 +30,11 @@ struct Get: AsyncParsableCommand {
   var words: [String] = []
   @Option(
     name: [.customShort("f"), .customLong("filename")],
-    help: ArgumentHelp("Show what the documents of this file name; - is standard input.", valueName: "file"),
+    help: ArgumentHelp("Show what the documents of this file or directory name; - is standard input.", valueName: "file"),
     completion: .file(extensions: ["yaml", "yml", "json"]))
   var files: [String] = []
+  @Flag(name: [.customShort("R"), .long], help: "With -f: directories with all that is below them.") var recursive = false
+  @Flag(name: .long, help: "With -f: a file or directory without a document is no mistake.") var skipEmpty = false
   @Option(name: [.customShort("n"), .long], help: "The namespace, for kinds that have one.", completion: .custom(Completions.namespaces))
   var namespace = "default"
   @Flag(name: [.customShort("A"), .long], help: "All namespaces.") var allNamespaces = false
@@ -146,26 +148,10 @@ struct Get: AsyncParsableCommand {
 
   /// Kind, namespace and name are enough: the rest of the documents need not be valid.
   private func keysOfFiles() throws -> [ResourceKey] {
-    var keys: [ResourceKey] = []
-    var problems: [String] = []
-    for file in files {
-      do throws(DocumentErrors) {
-        for document in try DocumentReader.read(path: file) {
-          let metadata = document.value["metadata"]
-          guard let kind = document.value["kind"]?.string.flatMap({ Kind(rawValue: $0) }), let name = metadata?["name"]?.string else {
-            problems.append("\(file): \(document.title) has no kind that exists here, or no name")
-            continue
-          }
-          keys.append(ResourceKey(kind, namespace: metadata?["namespace"]?.string ?? namespace, name: name))
-        }
-      } catch {
-        problems.append("\(error)")
-      }
-    }
-    for problem in problems { writeError("\(problem)\n") }
-    if !problems.isEmpty { throw ExitCode(1) }
-    if keys.isEmpty { throw CommandProblem("\(files.joined(separator: ", ")): no documents") }
-    return keys
+    let submissions = Submissions.read(SourceFiles(files, isRecursive: recursive), namespace: namespace, skipEmpty: skipEmpty)
+    for fault in submissions.nameless { writeError("\(fault)\n") }
+    if !submissions.nameless.isEmpty { throw ExitCode(1) }
+    return submissions.keys
   }
 
   // MARK: Once
