@@ -49,6 +49,8 @@ public struct ObjectWatch: Sendable {
       case .raw, .revision: break
       }
     }
+    // What there is now may come in several steps.
+    if isOnly { step.changes = [] }
     return step
   }
 
