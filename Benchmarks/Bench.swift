@@ -26,7 +26,8 @@ struct Bench: Sendable {
       name: "calculation", abstract: "One host's plan in a cluster of 250k endpoints and 10k policies, 200 endpoints on the host",
       run: CalculationBench.run),
     Bench(name: "datastore", abstract: "The datastores as a client sees them", run: DatastoreBench.run),
-    Bench(name: "endpoints", abstract: "A daemon's reading of 100k workload endpoints from etcd", run: EndpointBench.run),
+    Bench(
+      name: "endpoints", abstract: "A daemon's reading of 100k workload endpoints from etcd", secondsMax: 300, run: EndpointBench.run),
     Bench(name: "verdict", abstract: "From a policy written to the datastore to the first packet treated so", run: VerdictBench.run),
     Bench(name: "cni", abstract: "A container's network: ADD and DEL on a warm node", run: CNIBench.run),
   ]
