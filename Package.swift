@@ -151,7 +151,7 @@ let package = Package(
         "DatastoreProgram", "AddressPlans",
         "FelixProgram", "BGPProgram", "ControllersProgram", "NodeProgram", "LabProgram", "ExplainProgram", "Datastore", "DatastoreMemory", "Datastores", "HealthServer",
         "ObjectViews", "OutputForms", "HostChecks", "ResourceVerbs", "Patches",
-        "Documents", "JSON", "Resources", "Selectors", "AddressAssignment", "Addresses", "Names", "Sockets", "NetlinkEdge", "Tables", "DatastoreEtcd", log,
+        "Documents", "JSON", "Resources", "Selectors", "AddressAssignment", "AddressPlans", "Addresses", "Names", "Sockets", "NetlinkEdge", "Tables", "DatastoreEtcd", log,
         arguments,
       ],
       path: "Sources/Commands/margay", swiftSettings: strict),

@@ -21,6 +21,8 @@ struct Margay: AsyncParsableCommand {
       Create.self, Apply.self, Replace.self, Patch.self, Label.self, Edit.self, Delete.self, Get.self, Diff.self, Validate.self,
       // Questions.
       Explain.self, SelectorCommand.self, APIResources.self, Version.self, ConfigCommand.self,
+      // Addresses.
+      IPAM.self,
       // For shells and packages.
       Completion.self, Manual.self,
       // Programs.

@@ -1,6 +1,6 @@
 /// What assignment has to know beside blocks: pools, the node's labels, the namespace's, the configuration, reservations.
 import AddressPlans
-import Addresses
+public import Addresses
 import Datastore
 import JSON
 import Names
@@ -60,7 +60,7 @@ extension AddressBook {
     throw .contention(AddressKeys.configuration)
   }
   /// What IPReservations keep out of automatic assignment. One that cannot be read reserves what of it can be.
-  func reserved() async throws(AddressBookError) -> [IPPrefix] {
+  public func reserved() async throws(AddressBookError) -> [IPPrefix] {
     try await list(AddressKeys.reservations).flatMap { item in (try? JSONValue(parsing: item.value)).map(Self.reserved) ?? [] }
   }
   static func reserved(_ document: JSONValue) -> [IPPrefix] {

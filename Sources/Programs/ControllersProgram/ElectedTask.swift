@@ -32,7 +32,7 @@ public struct ElectedTask: Sendable {
   }
 
   /// Everything that is elected for.
-  public static let all: [ElectedTask] = [.historyCompaction]
+  public static let all: [ElectedTask] = [.historyCompaction, .addressRepair]
 }
 
 /// A task's own reason to fail, in words.
