@@ -119,7 +119,7 @@ let package = Package(
       "BGPMessages", "BGPSessions", "BGPRoutes", "BGPTransport", "NetlinkEdge", "NetlinkMessages", "Sockets", "RouteDriver", "Datastore", "Documents", "JSON",
       "Resources", "Selectors", "Addresses", "Deltas", "Names", "HealthServer", "MetricsText", log,
     ]),
-    module("Programs", "ControllersProgram", ["Datastore", "Documents", "HealthServer", "JSON", "MetricsText", "Names", "Resources", "Sockets", log]),
+    module("Programs", "ControllersProgram", ["AddressAssignment", "AddressPlans", "Datastore", "Documents", "HealthServer", "JSON", "MetricsText", "Names", "Resources", "Sockets", log]),
     module("Programs", "NodeProgram", [
       "CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Datastore", "AddressAssignment", "Resources", "Addresses", "Names", "JSON", log,
     ]),
@@ -151,7 +151,7 @@ let package = Package(
         "DatastoreProgram", "AddressPlans",
         "FelixProgram", "BGPProgram", "ControllersProgram", "NodeProgram", "LabProgram", "ExplainProgram", "Datastore", "DatastoreMemory", "Datastores", "HealthServer",
         "ObjectViews", "OutputForms", "HostChecks", "ResourceVerbs", "Patches",
-        "Documents", "JSON", "Resources", "Selectors", "AddressAssignment", "AddressPlans", "Addresses", "Names", "Sockets", "NetlinkEdge", "Tables", "DatastoreEtcd", log,
+        "Documents", "JSON", "Resources", "Selectors", "AddressAssignment", "Addresses", "Names", "Sockets", "NetlinkEdge", "Tables", "DatastoreEtcd", log,
         arguments,
       ],
       path: "Sources/Commands/margay", swiftSettings: strict),
@@ -175,6 +175,11 @@ let package = Package(
       name: "datastore-probe",
       dependencies: ["Datastore", "Datastores", "DatastoreSQLite", "Sockets", .product(name: "GRDB", package: "GRDB.swift")],
       path: "Testing/datastore-probe"),
+
+    .executableTarget(
+      name: "address-probe",
+      dependencies: ["AddressAssignment", "AddressPlans", "Addresses", "Datastore", "Datastores", "JSON", "Names", "Resources", "Sockets"],
+      path: "Testing/address-probe"),
 
     // Ours beside its peers; in this package so that it is built with what it measures (design/benchmarks.md).
     .executableTarget(

@@ -11,6 +11,7 @@ import claims_members
 import claims_explain
 import claims_gateway
 import claims_graceful
+import claims_ipam
 import claims_labs
 import claims_mobility
 import claims_podman
@@ -24,11 +25,11 @@ from claims import Claims
 from labs import Lab
 
 GROUPS = [
-    "labs", "observers", "explain", "gateway", "security", "addresses", "mobility", "status", "restart", "graceful", "podman", "etcd", "datastores", "verbs",
+    "labs", "observers", "explain", "gateway", "security", "addresses", "mobility", "status", "restart", "graceful", "podman", "etcd", "ipam", "datastores", "verbs",
     "views", "errors", "interrupt", "topologies",
 ]
 # Groups that bring up what they need themselves.
-ALONE = {"graceful", "etcd", "datastores", "verbs", "views", "errors", "interrupt", "topologies"}
+ALONE = {"graceful", "etcd", "ipam", "datastores", "verbs", "views", "errors", "interrupt", "topologies"}
 
 
 def main(words):
@@ -204,6 +205,14 @@ def main(words):
             claim("calicoctl's configuration file", claims_views.configuration)
             claim("checksystem tries for real and changes nothing", claims_views.checksystem)
             claim("diags: one archive, no secrets, and what it lacks", claims_views.diags)
+        if "ipam" in wanted:
+            run.heading("margay ipam, and assignment under fire")
+            claim("pools, blocks, borrowed addresses and one address are shown", claims_ipam.shown)
+            claim("settings that exclude each other are refused", claims_ipam.settings_are_checked)
+            claim("a stale report releases nothing that was given anew", claims_ipam.stale_report)
+            claim("a pool is split while addresses are held; no address is lost", claims_ipam.split_online)
+            for backend in ("sqlite", "etcd"):
+                claim(f"20 processes assign, release and die: no address twice, none lost after repair ({backend})", claims_ipam.under_fire, backend)
         if "errors" in wanted:
             run.heading("Errors that a user meets first")
             for kind in claims_cli.MISTAKES:
