@@ -186,7 +186,7 @@ let package = Package(
       name: "margay-bench",
       dependencies: [
         "CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Rulesets", "RulesetDriver", "RouteDriver", "PolicyRendering", "Calculation",
-        "HostPlans", "Resources", "Addresses", "Names", "JSON", "Tables", "Datastore", "Datastores", "NodeProgram", "KernelSandbox",
+        "HostPlans", "Resources", "Addresses", "Names", "JSON", "Tables", "Datastore", "Datastores", "AddressAssignment", "NodeProgram", "KernelSandbox",
       ],
       path: "Benchmarks", exclude: ["RESULTS.md"], swiftSettings: [.enableUpcomingFeature("ExistentialAny")]),
 

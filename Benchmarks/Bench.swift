@@ -28,6 +28,7 @@ struct Bench: Sendable {
     Bench(name: "datastore", abstract: "The datastores as a client sees them", run: DatastoreBench.run),
     Bench(
       name: "endpoints", abstract: "A daemon's reading of 100k workload endpoints from etcd", secondsMax: 300, run: EndpointBench.run),
+    Bench(name: "addresses", abstract: "An address for a workload, alone and among twenty nodes", run: AddressBench.run),
     Bench(name: "verdict", abstract: "From a policy written to the datastore to the first packet treated so", run: VerdictBench.run),
     Bench(name: "cni", abstract: "A container's network: ADD and DEL on a warm node", run: CNIBench.run),
   ]
