@@ -163,7 +163,7 @@ let package = Package(
 
     // Testing: libraries for tests.
     module("../Testing", "KernelSandbox", ["CLinux", "Sockets", "NetlinkEdge"]),
-    module("../Testing", "DatastoreContract", ["Datastore"]),
+    module("../Testing", "DatastoreContract", ["Datastore", "Resources", "JSON", "Addresses"]),
     module("../Testing", "EtcdServer", ["CLinux", "Sockets", "DatastoreEtcd"]),
     module("../Testing", "RandomClusters", ["Resources", "Addresses"]),
     module("../Testing", "FuzzTargets", [

@@ -53,7 +53,7 @@ public struct ContractClaim: Sendable, CustomStringConvertible {
 
 public enum DatastoreContract {
   public static let claims: [ContractClaim] = promptClaims + waitingClaims
-  public static let promptClaims: [ContractClaim] = keyClaims + watchClaims
+  public static let promptClaims: [ContractClaim] = keyClaims + watchClaims + objectClaims
   /// Those in which time passes: on a store with a clock of its own they are best made side by side.
   public static let waitingClaims: [ContractClaim] = leaseClaims + electionClaims
 }

@@ -83,7 +83,7 @@ struct ImportTests {
       #expect(attempts < 20)
     }
     #expect(attempts > 3)
-    #expect(try await target.list(prefix: "").items.count == 11)
+    #expect(try await target.list(prefix: "").items.filter { !$0.key.hasPrefix("/calico/margay/") }.count == 11)
     #expect(await { do { _ = try await ImportFile(parsing: try calicoctlFile(), file: "f").write(to: target); return "" } catch { return "\(error)" } }()
       .contains("is not empty"))
   }

@@ -43,13 +43,14 @@ struct ResourceStoreTests {
       (ResourceKey(.ipPool, name: "pool"), "ippools/pool"),
       // The mark makes one character with the slash before it.
       (ResourceKey(.ipPool, name: "\u{301}"), "ippools/\u{301}"),
+      (ResourceKey(.ipamConfiguration, name: "other"), "ipamconfigurations/other"),
     ])
   func paths(key: ResourceKey, path: String) {
     #expect(key.path == "/calico/resources/v3/projectcalico.org/" + path)
     #expect(ResourceKey(path: key.path) == key)
   }
 
-  @Test("Other paths are no keys", arguments: ["", "/", "/calico/ipam/v2/config", "nodes/a/b", "networkpolicies/a", "unknowns/a", "nodes"])
+  @Test("Other paths are no keys", arguments: ["", "/", "/calico/ipam/v2/configs", "nodes/a/b", "networkpolicies/a", "unknowns/a", "nodes"])
   func otherPaths(path: String) {
     #expect(ResourceKey(path: path.hasPrefix("/") ? path : ResourceKey.root + path) == nil)
   }
@@ -218,6 +219,177 @@ struct ResourceStoreTests {
     guard case .refused = await error({ _ = try await store.apply(pool("a", "10.66.0.0/16")) }) else {
       return #expect(Bool(false), "a pool that moves")
     }
+  }
+
+  @Test("A uid in the metadata means just that object: one of the same name that was made anew is another")
+  func uids() async throws {
+    let first = try await store.create(set("a"))
+    try await store.delete(first.resource.key)
+    let second = try await store.create(set("a"))
+    var old = first.resource
+    old.metadata.resourceVersion = nil
+    let message = await error { [old] in _ = try await store.apply(old) }
+    guard case .replaced(_, let wanted, let present) = message else { return #expect(Bool(false), "\(message as Any)") }
+    #expect(wanted == first.resource.metadata.uid && present == second.resource.metadata.uid)
+    guard case .replaced = await error({ [old] in try await store.delete(old.key, uid: wanted) }) else { return #expect(Bool(false), "deleted") }
+    try await store.delete(old.key, uid: present)
+  }
+
+  @Test("A tier with a staged policy stays, and so does one of whose policies nobody can read")
+  func stagedPolicies() async throws {
+    let tier = try await store.create(Resource(Metadata(name: "security"), .tier(TierSpec(order: 10)))).resource.key
+    var spec = PolicySpec()
+    spec.tier = "security"
+    let staged = Resource(Metadata(name: "p", namespace: "d"), .stagedNetworkPolicy(StagedPolicySpec(spec)))
+    try await store.create(staged)
+    #expect(await error { try await store.delete(tier) }?.description.contains("StagedNetworkPolicy d/p is in it") == true)
+    try await store.delete(staged.key)
+    let damaged = ResourceKey(.globalNetworkPolicy, name: "damaged").path
+    _ = try await datastore.transact(if: [], then: [.put(damaged, Array("{".utf8))])
+    #expect(await error { try await store.delete(tier) }?.description.contains("GlobalNetworkPolicy damaged cannot be read") == true)
+    _ = try await datastore.transact(if: [], then: [.delete(damaged)])
+    try await store.delete(tier)
+    #expect(try await datastore.list(prefix: "/calico/margay/").items == [])
+  }
+
+  @Test("The fixed tiers cannot be made, or made anew, with an order of one's own")
+  func fixedTiers() async throws {
+    let other = Resource(Metadata(name: "kube-admin"), .tier(TierSpec(order: 5, defaultAction: .pass)))
+    for write in [
+      { @Sendable () async throws in _ = try await store.create(other) }, { @Sendable () async throws in _ = try await store.apply(other) },
+    ] {
+      guard case .refused(_, let why) = await error(write) else { return #expect(Bool(false), "written") }
+      #expect(why.contains("fixed: 1000 and Pass"))
+    }
+  }
+
+  @Test("The built-in profile is read like any other, and cannot be written")
+  func builtInProfile() async throws {
+    let key = ResourceKey(.profile, name: "projectcalico-default-allow")
+    try await store.create(Resource(Metadata(name: "kns.a"), .profile(ProfileSpec())))
+    try await store.create(Resource(Metadata(name: "z"), .profile(ProfileSpec())))
+    let read = try #require(try await store.get(key))
+    #expect(read.document["spec"]?["ingress"] == [["action": "Allow"]])
+    #expect(try await store.list(.profile).items.map(\.resource.metadata.name) == ["kns.a", key.name, "z"])
+    #expect(try await store.apply(read.resource).outcome == .unchanged)
+    let closed = Resource(Metadata(name: key.name), .profile(ProfileSpec()))
+    for write in [
+      { @Sendable () async throws in _ = try await store.create(closed) }, { @Sendable () async throws in _ = try await store.apply(closed) },
+      { @Sendable () async throws in _ = try await store.update(closed) }, { @Sendable () async throws in try await store.delete(key) },
+    ] { #expect(await error(write) != nil) }
+    #expect(try await datastore.get(key.path) == nil)
+  }
+
+  @Test("A pool's use for load balancers is settled when it is made")
+  func loadBalancers() async throws {
+    var spec = IPPoolSpec(cidr: IPPrefix("10.65.0.0/16")!)
+    try await store.create(Resource(Metadata(name: "a"), .ipPool(spec)))
+    spec.allowedUses = [.loadBalancer]
+    guard case .refused = await error({ [spec] in _ = try await store.apply(Resource(Metadata(name: "a"), .ipPool(spec))) }) else {
+      return #expect(Bool(false), "a pool that becomes a load balancer's")
+    }
+  }
+
+  private func put(_ key: String, _ value: String) async throws {
+    _ = try await datastore.transact(if: [], then: [.put(key, Array(value.utf8))])
+  }
+  private let block = "/calico/ipam/v2/assignment/ipv4/block/10.65.0.0-26"
+  private let affinity = "/calico/ipam/v2/host/n1/ipv4/block/10.65.0.0-26"
+
+  @Test("A pool is made only with the size of the blocks that exist")
+  func blockSizes() async throws {
+    try await put(block, #"{"cidr":"10.65.0.0/26","allocations":[]}"#)
+    let pool = Resource(Metadata(name: "a"), .ipPool(IPPoolSpec(cidr: IPPrefix("10.65.0.0/16")!, blockSize: 28)))
+    #expect(await error { _ = try await store.create(pool) }?.description.contains("give blockSize 26") == true)
+    try await store.create(Resource(Metadata(name: "a"), .ipPool(IPPoolSpec(cidr: IPPrefix("10.65.0.0/16")!))))
+  }
+
+  @Test("A pool in use stays as it was; an empty one goes with its blocks and claims; force leaves the addresses to their holders")
+  func poolRemoval() async throws {
+    let other = "/calico/ipam/v2/host/n1/ipv4/block/10.66.0.0-26"
+    func fill(_ allocations: String, _ attributes: String) async throws {
+      try await put(
+        block,
+        """
+        {"cidr":"10.65.0.0/26","affinity":"host:n1","allocations":\(allocations),"unallocated":[],"attributes":\(attributes),"future":1}
+        """)
+      try await put(affinity, #"{"state":"confirmed"}"#)
+      try await put("/calico/ipam/v2/host/n2/ipv4/block/10.65.1.0-26", #"{"state":"pending"}"#)
+      try await put(other, #"{"state":"confirmed"}"#)
+    }
+    let pool = Resource(Metadata(name: "a"), .ipPool(IPPoolSpec(cidr: IPPrefix("10.65.0.0/16")!)))
+    let created = try await store.create(pool)
+    try await fill("[null,0,0]", #"[{"handle_id":"h"}]"#)
+    let why = await error { try await store.delete(pool.key) }?.description
+    #expect(why?.contains("2 addresses of it are, such as 10.65.0.1, in use") == true, "\(why ?? "deleted")")
+    #expect(try await store.get(pool.key)?.revision == created.revision)
+
+    try await store.delete(pool.key, force: true)
+    let kept = try await datastore.get(block)
+    let document = try JSONValue(parsing: try #require(kept).value)
+    #expect(document["affinity"] == nil && document["allocations"] == [nil, 0, 0] && document["future"] == 1)
+    #expect(try await datastore.list(prefix: "/calico/ipam/v2/host/").items.map(\.key) == [other])
+
+    try await store.create(pool)
+    // In cooldown, so nobody's.
+    try await fill("[null,0]", #"[{"handle_id":"h","releasedAt":"2026-01-01T00:00:00Z"}]"#)
+    try await store.delete(pool.key)
+    #expect(try await store.get(pool.key) == nil)
+    #expect(try await datastore.get(block) == nil)
+    #expect(try await datastore.list(prefix: "/calico/ipam/v2/host/").items.map(\.key) == [other])
+  }
+
+  @Test("Names that lead nowhere are told, not refused")
+  func warnings() async throws {
+    var peer = BGPPeerSpec()
+    peer.node = "n1"
+    peer.filters = ["f1", "f2"]
+    try await store.create(Resource(Metadata(name: "f2"), .bgpFilter(BGPFilterSpec())))
+    let warnings = try await store.warnings(for: Resource(Metadata(name: "p"), .bgpPeer(peer)))
+    #expect(warnings.count == 2 && warnings[0].contains("BGPFilter f1") && warnings[1].contains("Node n1"))
+  }
+
+  @Test("Every way of writing keeps what it does not understand, at every level, the stored and the given")
+  func everyWayKeeps() async throws {
+    let key = ResourceKey(.workloadEndpoint, namespace: "d", name: "n-k8s-p-eth0")
+    let stored = """
+      {"kind":"WorkloadEndpoint","apiVersion":"projectcalico.org/v3","later":1,"metadata":{"name":"n-k8s-p-eth0","namespace":"d","uid":"u",
+      "future":[1]},"spec":{"orchestrator":"k8s","node":"n","pod":"p","endpoint":"eth0","later":{"x":[{"y":1}]},
+      "ports":[{"name":"http","protocol":"TCP","port":80,"later":2}]},"status":{"s":1}}
+      """
+    let given: JSONValue = [
+      "kind": "WorkloadEndpoint", "apiVersion": "projectcalico.org/v3", "given": 1,
+      "metadata": ["name": "n-k8s-p-eth0", "namespace": "d", "labels": ["a": "b"], "given": 2],
+      "spec": [
+        "orchestrator": "k8s", "node": "n", "pod": "p", "endpoint": "eth0", "given": 3,
+        "ports": [["name": "http", "protocol": "TCP", "port": 80, "given": 4]],
+      ],
+    ]
+    func check(_ way: String, given isGiven: Bool) async throws {
+      let document = try #require(try await lying(key))
+      let port = document["spec"]?["ports"]?.array?.first
+      #expect(
+        document["later"] == 1 && document["metadata"]?["future"] == [1] && document["metadata"]?["uid"] == "u"
+          && document["spec"]?["later"] == ["x": [["y": 1]]] && port?["later"] == 2 && document["status"] == ["s": 1]
+          && document["metadata"]?["labels"]?["a"] == "b", "\(way): \(document.text())")
+      let own = [document["given"], document["metadata"]?["given"], document["spec"]?["given"], port?["given"]]
+      #expect(own == (isGiven ? [1, 2, 3, 4] : [nil, nil, nil, nil]), "\(way): \(document.text())")
+    }
+    let resource = try ResourceCodec.decodeLenient(kind: .workloadEndpoint, value: given)
+    for isGiven in [false, true] {
+      try await put(key.path, stored)
+      try await store.apply(resource, document: isGiven ? given : nil)
+      try await check("apply", given: isGiven)
+      try await put(key.path, stored)
+      try await store.update(resource, document: isGiven ? given : nil)
+      try await check("update", given: isGiven)
+    }
+    try await put(key.path, stored)
+    try await store.modify(key) { $0.metadata.labels["a"] = "b" }
+    try await check("modify", given: false)
+    try await store.delete(key)
+    let created = try await store.create(resource, document: given)
+    #expect(created.document["given"] == 1 && created.document["spec"]?["ports"]?.array?.first?["given"] == 4)
   }
 
   @Test("A list names what cannot be read instead of failing")

@@ -71,7 +71,7 @@ public struct AddressConfiguration: Hashable, Sendable {
   public init(parsing document: JSONValue) {
     self.document = document
     strictAffinity = document["strict_affinity"]?.bool ?? false
-    autoAllocateBlocks = document["auto_allocate_blocks"]?.bool ?? true
+    autoAllocateBlocks = document["auto_allocate_blocks"]?.bool ?? !strictAffinity
     blocksPerHostMax = Int(document["maxBlocksPerHost"]?.integer ?? 0)
     cooldownSeconds = max(0, min(Self.cooldownSecondsMax, Int(document["ipCooldownSeconds"]?.integer ?? 0)))
   }

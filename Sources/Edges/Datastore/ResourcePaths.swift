@@ -4,16 +4,24 @@ import Names
 
 extension ResourceKey {
   public static let root = "/calico/resources/v3/projectcalico.org/"
-  /// `/calico/resources/v3/projectcalico.org/<plural>/[<namespace>/]<name>`
+  static let ipamConfigurationPath = "/calico/ipam/v2/config"
+
+  /// `/calico/resources/v3/projectcalico.org/<plural>/[<namespace>/]<name>`, but for the one view.
   public var path: String {
-    Self.prefix(of: kind, namespace: namespace) + KeyPart.escape(name)
+    if kind == .ipamConfiguration, name == "default" { return Self.ipamConfigurationPath }
+    return Self.root + kind.plural + "/" + (namespace.map { KeyPart.escape($0) + "/" } ?? "") + KeyPart.escape(name)
   }
   /// Everything of one kind, or of one kind in one namespace.
   public static func prefix(of kind: Kind, namespace: String? = nil) -> String {
-    root + kind.plural + "/" + (namespace.map { KeyPart.escape($0) + "/" } ?? "")
+    if kind == .ipamConfiguration { return ipamConfigurationPath }
+    return root + kind.plural + "/" + (namespace.map { KeyPart.escape($0) + "/" } ?? "")
   }
   /// Nil for other keys, among them kinds that are not known here.
   public init?(path: String) {
+    if path == Self.ipamConfigurationPath {
+      self.init(.ipamConfiguration, name: "default")
+      return
+    }
     guard path.utf8.starts(with: Self.root.utf8) else { return nil }
     // By octets: a slash and a combining mark behind it are one character.
     let parts = path.utf8.dropFirst(Self.root.utf8.count).split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)

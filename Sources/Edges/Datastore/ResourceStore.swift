@@ -21,35 +21,16 @@ public struct StoredResource: Hashable, Sendable {
   }
 }
 
-public enum ResourceStoreError: Error, Sendable, CustomStringConvertible {
-  case alreadyExists(ResourceKey)
-  case doesNotExist(ResourceKey)
-  /// Somebody else changed it since it was read.
-  case conflict(ResourceKey)
-  case refused(ResourceKey, reason: String)
-  /// The stored value is no object of this kind at all.
-  case unreadable(ResourceKey, reason: String)
-  case datastore(DatastoreError)
-  public var description: String {
-    switch self {
-    case .alreadyExists(let key): "\(key) exists already; use apply or replace to change it"
-    case .doesNotExist(let key): "\(key) does not exist"
-    case .conflict(let key): "\(key) was changed by somebody else meanwhile; get it again and repeat the change"
-    case .refused(let key, let reason): "\(key): \(reason)"
-    case .unreadable(let key, let reason): "\(key) is stored as something that cannot be read: \(reason)"
-    case .datastore(let error): error.description
-    }
-  }
-}
-
 public struct ResourceStore: Sendable {
   public let datastore: any Datastore
   public init(_ datastore: any Datastore) { self.datastore = datastore }
 
+  static let attempts = 100
+
   // MARK: Reading
 
   public func get(_ key: ResourceKey) async throws(ResourceStoreError) -> StoredResource? {
-    guard let item = try await fetch(key.path) else { return nil }
+    guard let item = try await fetch(key.path) else { return key == Self.builtInProfile.resource.key ? Self.builtInProfile : nil }
     return try Self.decode(item, key)
   }
 
@@ -74,12 +55,16 @@ public struct ResourceStore: Sendable {
         unreadable.append((key, error.description))
       }
     }
+    if kind == .profile, !items.contains(where: { $0.key == Self.builtInProfile.resource.key.path }) {
+      let place = resources.firstIndex { Self.builtInProfile.resource.key < $0.resource.key } ?? resources.endIndex
+      resources.insert(Self.builtInProfile, at: place)
+    }
     return (resources, unreadable, revision)
   }
 
   static func decode(_ item: KeyValue, _ key: ResourceKey) throws(ResourceStoreError) -> StoredResource {
     do {
-      var document = try JSONValue(parsing: item.value)
+      var document = StoredForm.document(try JSONValue(parsing: item.value), key)
       // The name and namespace of a key are the truth; the revision in the value, if any, is of the time before it was written.
       if document["metadata"] == nil { document["metadata"] = .object(JSONObject()) }
       document["metadata"]?["resourceVersion"] = .string("\(item.modRevision)")
@@ -93,17 +78,38 @@ public struct ResourceStore: Sendable {
     }
   }
 
-  private func fetch(_ path: String) async throws(ResourceStoreError) -> KeyValue? {
+  func fetch(_ path: String) async throws(ResourceStoreError) -> KeyValue? {
     do throws(DatastoreError) { return try await datastore.get(path) } catch { throw .datastore(error) }
   }
+  func fetchAll(_ prefix: String) async throws(ResourceStoreError) -> [KeyValue] {
+    do throws(DatastoreError) { return try await datastore.list(prefix: prefix).items } catch { throw .datastore(error) }
+  }
 
-  private func transact(
+  func transact(
     if comparisons: [Comparison], then operations: [DatastoreOperation]
   ) async throws(ResourceStoreError) -> TransactionResult {
     do throws(DatastoreError) {
       return try await datastore.transact(if: comparisons, then: operations)
     } catch {
       throw .datastore(error)
+    }
+  }
+
+  /// The object as it is stored, if it is the one that is meant.
+  func present(_ key: ResourceKey, _ revision: Revision?, _ uid: String?) async throws(ResourceStoreError) -> KeyValue {
+    guard let item = try await fetch(key.path) else { throw .doesNotExist(key) }
+    try Self.check(item, key, revision?.description, uid)
+    return item
+  }
+
+  /// Whether a stored object is the one that a writer has in mind. Records that are views have no uid.
+  private static func check(_ item: KeyValue, _ key: ResourceKey, _ revision: String?, _ uid: String?) throws(ResourceStoreError) {
+    if let revision, !revision.isEmpty, revision != "\(item.modRevision)" {
+      throw .conflict(key, base: revision, present: item.modRevision)
+    }
+    if let uid, !uid.isEmpty, key.kind != .ipamConfiguration {
+      let present = (try? JSONValue(parsing: item.value))?["metadata"]?["uid"]?.string
+      if let present, present != uid { throw .replaced(key, wantedUID: uid, presentUID: present) }
     }
   }
 
@@ -121,6 +127,9 @@ public struct ResourceStore: Sendable {
       self.comparisons = comparisons
       self.operations = operations
     }
+    static func + (a: Condition, b: Condition?) -> Condition {
+      Condition(a.comparisons + (b?.comparisons ?? []), also: a.operations + (b?.operations ?? []))
+    }
   }
 
   /// `document` is the validated document as the user wrote it, nil to make one from the resource; its unknown fields are stored as well.
@@ -130,40 +139,46 @@ public struct ResourceStore: Sendable {
     _ resource: Resource, document: JSONValue? = nil, if condition: Condition? = nil
   ) async throws(ResourceStoreError) -> StoredResource {
     let key = resource.key
+    if key == Self.builtInProfile.resource.key { throw .alreadyExists(key) }
     let stored = Self.newDocument(resource, document)
-    for _ in 0..<100 {
-      let references = try await checkReferences(resource)
-      let comparisons = [.absent(key.path)] + references + (condition?.comparisons ?? [])
-      switch try await transact(if: comparisons, then: [.put(key.path, stored.bytes)] + (condition?.operations ?? [])) {
+    for _ in 0..<Self.attempts {
+      let all = try await checkRules(resource, replacing: nil) + condition
+      let value = StoredForm.value(stored, key).bytes
+      switch try await transact(if: [.absent(key.path)] + all.comparisons, then: [.put(key.path, value)] + all.operations) {
       case .committed(let revision): return Self.stored(resource, stored, revision)
       case .conflict(let present):
         if present[0] != nil { throw .alreadyExists(key) }
-        if condition != nil { throw .conflict(key) }
+        if condition != nil { throw .conflict(key, base: nil, present: nil) }
       }
     }
-    throw .conflict(key)
+    throw .conflict(key, base: nil, present: nil)
   }
 
-  /// Replaces what is stored. With `metadata.resourceVersion` set, only if that is still the revision.
+  /// Replaces what is stored. With `metadata.resourceVersion` set, only if that is still the revision; with `metadata.uid`, only that object.
   @discardableResult
-  public func update(_ resource: Resource, document: JSONValue? = nil) async throws(ResourceStoreError) -> StoredResource {
+  public func update(
+    _ resource: Resource, document: JSONValue? = nil, if condition: Condition? = nil
+  ) async throws(ResourceStoreError) -> StoredResource {
     let key = resource.key
-    for _ in 0..<100 {
+    if key == Self.builtInProfile.resource.key { return try Self.unchangedBuiltIn(resource) }
+    for _ in 0..<Self.attempts {
       guard let old = try await fetch(key.path) else { throw .doesNotExist(key) }
-      if let wanted = resource.metadata.resourceVersion, !wanted.isEmpty, wanted != "\(old.modRevision)" { throw .conflict(key) }
-      let (result, _) = try await replace(old, resource, document)
-      if let result { return result }
+      try Self.check(old, key, resource.metadata.resourceVersion, resource.metadata.uid)
+      if let (result, _) = try await replace(old, resource, document, condition) { return result }
+      if condition != nil { break }
     }
-    throw .conflict(key)
+    throw .conflict(key, base: resource.metadata.resourceVersion, present: try await fetch(key.path)?.modRevision)
   }
 
-  /// Creates or updates. Nothing is written when nothing would change. A condition that does not hold is a conflict.
+  /// Creates or updates. Nothing is written when nothing would change. A condition that does not hold is a conflict. What a revision or
+  /// uid in the metadata says of an object that is gone does not matter: it is created.
   @discardableResult
   public func apply(
     _ resource: Resource, document: JSONValue? = nil, if condition: Condition? = nil
   ) async throws(ResourceStoreError) -> (stored: StoredResource, outcome: WriteOutcome) {
     let key = resource.key
-    for _ in 0..<100 {
+    if key == Self.builtInProfile.resource.key { return (try Self.unchangedBuiltIn(resource), .unchanged) }
+    for _ in 0..<Self.attempts {
       guard let old = try await fetch(key.path) else {
         do throws(ResourceStoreError) {
           return (try await create(resource, document: document, if: condition), .created)
@@ -171,12 +186,30 @@ public struct ResourceStore: Sendable {
           continue
         }
       }
-      if let wanted = resource.metadata.resourceVersion, !wanted.isEmpty, wanted != "\(old.modRevision)" { throw .conflict(key) }
-      let (result, outcome) = try await replace(old, resource, document, condition)
-      if let result { return (result, outcome) }
+      try Self.check(old, key, resource.metadata.resourceVersion, resource.metadata.uid)
+      if let result = try await replace(old, resource, document, condition) { return result }
       if condition != nil { break }
     }
-    throw .conflict(key)
+    throw .conflict(key, base: resource.metadata.resourceVersion, present: try await fetch(key.path)?.modRevision)
+  }
+
+  /// Reads, changes and writes, anew as long as somebody else is faster: no change of either is lost. `change` may run several times.
+  @discardableResult
+  public func modify(
+    _ key: ResourceKey, _ change: @Sendable (inout Resource) -> Void
+  ) async throws(ResourceStoreError) -> StoredResource {
+    // Whoever fails has seen another succeed: with some hundred writers there must be as many attempts.
+    for _ in 0..<(10 * Self.attempts) {
+      guard let stored = try await get(key) else { throw .doesNotExist(key) }
+      var resource = stored.resource
+      change(&resource)
+      do throws(ResourceStoreError) {
+        return try await update(resource)
+      } catch .conflict {
+        continue
+      }
+    }
+    throw .conflict(key, base: nil, present: try await fetch(key.path)?.modRevision)
   }
 
   /// Writes the document as it stands over what was read at `revision`, for whoever changed the object as a whole: what is not in the
@@ -187,109 +220,113 @@ public struct ResourceStore: Sendable {
   ) async throws(ResourceStoreError) -> (stored: StoredResource, outcome: WriteOutcome) {
     let key = resource.key
     guard let old = try await fetch(key.path) else { throw .doesNotExist(key) }
-    guard old.modRevision == revision else { throw .conflict(key) }
-    let (result, outcome) = try await replace(old, resource, document, isWhole: true)
-    guard let result else { throw .conflict(key) }
-    return (result, outcome)
+    try Self.check(old, key, revision.description, nil)
+    if let result = try await replace(old, resource, document, isWhole: true) { return result }
+    throw .conflict(key, base: revision.description, present: try await fetch(key.path)?.modRevision)
   }
 
   /// One attempt; nil when somebody was faster.
   private func replace(
     _ old: KeyValue, _ resource: Resource, _ document: JSONValue?, _ condition: Condition? = nil, isWhole: Bool = false
-  ) async throws(ResourceStoreError) -> (StoredResource?, WriteOutcome) {
+  ) async throws(ResourceStoreError) -> (StoredResource, WriteOutcome)? {
     let key = resource.key
-    let references = try await checkReferences(resource)
-    let before = (try? JSONValue(parsing: old.value)) ?? .object(JSONObject())
-    try Self.checkImmutable(key, before, resource)
+    let before = StoredForm.document((try? JSONValue(parsing: old.value)) ?? .object(JSONObject()), key)
+    let all = try await checkRules(resource, replacing: (try? Self.decode(old, key))?.resource) + condition
     var merged = resource
-    merged.metadata.uid = before["metadata"]?["uid"]?.string ?? resource.metadata.uid ?? randomUUID()
-    merged.metadata.creationTimestamp = before["metadata"]?["creationTimestamp"]?.string ?? resource.metadata.creationTimestamp
+    if key.kind != .ipamConfiguration {
+      merged.metadata.uid = before["metadata"]?["uid"]?.string ?? resource.metadata.uid ?? randomUUID()
+      merged.metadata.creationTimestamp = before["metadata"]?["creationTimestamp"]?.string ?? resource.metadata.creationTimestamp
+    }
     merged.metadata.resourceVersion = nil
     // Where neither document spells a policy's types, they keep the meaning that they have in the store.
     if let document, document["spec"]?["types"] == nil, before["spec"]?["types"] == nil {
       merged.spec.changePolicy { $0.types = PolicySpec.typesUnspelled }
     }
-    // Unknown fields: those of the stored document stay, in elements of lists where these still stand; those of the user's document come
-    // on top. The first encoding brings the lists into the order of the new object, which is that of the user's document.
-    var base = before
-    if let document { base = isWhole ? document : Self.overlay(document, on: ResourceCodec.encode(merged, onto: before)) }
-    var after = ResourceCodec.encode(merged, onto: base)
+    // The first encoding brings the lists into the order of the new object, which is that of the user's document.
+    var after = ResourceCodec.encode(merged, onto: isWhole ? document ?? before : before)
+    if let document, !isWhole { after = Self.overlay(document, on: after, known: ResourceCodec.encode(merged)) }
     after["metadata"]?["resourceVersion"] = nil
-    if after == before { return (Self.stored(merged, before, old.modRevision), .unchanged) }
-    let comparisons = [.modRevision(key.path, equals: old.modRevision)] + references + (condition?.comparisons ?? [])
-    switch try await transact(if: comparisons, then: [.put(key.path, after.bytes)] + (condition?.operations ?? [])) {
+    let value = StoredForm.value(after, key)
+    if value == (try? JSONValue(parsing: old.value)) { return (Self.stored(merged, after, old.modRevision), .unchanged) }
+    let comparisons = [.modRevision(key.path, equals: old.modRevision)] + all.comparisons
+    switch try await transact(if: comparisons, then: [.put(key.path, value.bytes)] + all.operations) {
     case .committed(let revision): return (Self.stored(merged, after, revision), .updated)
-    case .conflict: return (nil, .updated)
+    case .conflict: return nil
     }
   }
 
-  /// Members of `document` win; members that only `base` has stay. Known fields are set afterwards from the typed value.
-  static func overlay(_ document: JSONValue, on base: JSONValue) -> JSONValue {
-    if case .array(let new) = document, case .array(let old) = base, new.count == old.count {
-      return .array(zip(new, old).map { overlay($0, on: $1) })
-    }
-    guard case .object(let new) = document, case .object(var old) = base else { return document }
-    for member in new.members { old[member.name] = old[member.name].map { overlay(member.value, on: $0) } ?? member.value }
-    return .object(old)
-  }
-
-  static func checkImmutable(_ key: ResourceKey, _ before: JSONValue, _ resource: Resource) throws(ResourceStoreError) {
-    switch resource.spec {
-    case .ipPool(let pool):
-      if let cidr = before["spec"]?["cidr"]?.string, cidr != pool.cidr.description {
-        throw .refused(key, reason: "spec.cidr cannot change (\(cidr) to \(pool.cidr)); create another pool")
+  /// What a person wrote beyond what is understood, on top of what is stored: members that are not `known` win and come along, all others
+  /// are as they are encoded. So neither side's unknown members are lost.
+  static func overlay(_ document: JSONValue, on encoded: JSONValue, known: JSONValue?) -> JSONValue {
+    switch (document, encoded) {
+    case (.object(let new), .object(var old)):
+      for member in new.members where !member.value.isNull {
+        old[member.name] = old[member.name].map { overlay(member.value, on: $0, known: known?[member.name]) } ?? member.value
       }
-      if let size = before["spec"]?["blockSize"]?.integer, size != Int64(pool.blockSize) {
-        throw .refused(key, reason: "spec.blockSize cannot change (\(size) to \(pool.blockSize)); create another pool")
-      }
-    case .tier(let tier):
-      if let fixed = Self.fixedTiers[key.name], fixed != tier {
-        throw .refused(key, reason: "order and default action of this tier are fixed")
-      }
-    case .profile where key.name == "projectcalico-default-allow": throw .refused(key, reason: "this profile is built in and cannot change")
-    default: break
+      return .object(old)
+    case (.array(let new), .array(let old)) where new.count == old.count:
+      // Elements of lists that are understood stand in the order of the document.
+      let knownElements = known?.array
+      return .array(
+        zip(new, old).enumerated().map { index, pair in
+          overlay(pair.0, on: pair.1, known: knownElements.flatMap { $0.count == new.count ? $0[index] : nil })
+        })
+    default: return known == nil ? document : encoded
     }
   }
 
-  public func delete(_ key: ResourceKey, revision: Revision? = nil) async throws(ResourceStoreError) {
-    if key.kind == .tier {
-      if Self.fixedTiers[key.name] != nil { throw .refused(key, reason: "this tier is built in and cannot be deleted") }
-      for kind in [Kind.networkPolicy, .globalNetworkPolicy] {
-        let members = try await list(kind).items.filter { $0.resource.policy?.tier == key.name }
-        if let first = members.first {
-          let others = members.count == 1 ? "" : " (and \(members.count - 1) more)"
-          throw .refused(key, reason: "cannot delete a non-empty tier: \(first.resource.key) is in it\(others)")
-        }
-      }
-    }
-    if key.kind == .profile, key.name == "projectcalico-default-allow" {
+  /// Removes an object. `force` removes a pool although addresses of it are in use.
+  public func delete(
+    _ key: ResourceKey, revision: Revision? = nil, uid: String? = nil, force: Bool = false
+  ) async throws(ResourceStoreError) {
+    switch key.kind {
+    case .profile where key == Self.builtInProfile.resource.key:
       throw .refused(key, reason: "this profile is built in and cannot be deleted")
+    case .tier: try await remove(tier: key, revision: revision, uid: uid)
+    case .ipPool: try await remove(pool: key, revision: revision, uid: uid, force: force)
+    default:
+      for _ in 0..<Self.attempts {
+        if try await deletePlainly(key, try await present(key, revision, uid), []) { return }
+      }
+      throw .conflict(key, base: revision?.description, present: try await fetch(key.path)?.modRevision)
     }
-    for _ in 0..<100 {
-      guard let old = try await fetch(key.path) else { throw .doesNotExist(key) }
-      if let revision, revision != old.modRevision { throw .conflict(key) }
-      if case .committed = try await transact(if: [.modRevision(key.path, equals: old.modRevision)], then: [.delete(key.path)]) { return }
-    }
-    throw .conflict(key)
   }
 
-  /// A policy needs its tier; a pool must not overlap another. Returns what must still hold when the object is written.
-  private func checkReferences(_ resource: Resource) async throws(ResourceStoreError) -> [Comparison] {
-    if let policy = resource.policy, Self.fixedTiers[policy.tier] == nil {
-      let tier = ResourceKey(.tier, name: policy.tier)
-      guard let stored = try await fetch(tier.path) else {
-        throw .refused(resource.key, reason: "spec.tier: \(tier) does not exist; create it first")
+  /// False if the object is not as it was any more.
+  func deletePlainly(_ key: ResourceKey, _ old: KeyValue, _ condition: [Comparison]) async throws(ResourceStoreError) -> Bool {
+    let result = try await transact(if: [.modRevision(key.path, equals: old.modRevision)] + condition, then: [.delete(key.path)])
+    if case .committed = result { return true }
+    return false
+  }
+
+  private func remove(tier key: ResourceKey, revision: Revision?, uid: String?) async throws(ResourceStoreError) {
+    if Self.fixedTiers[key.name] != nil { throw .refused(key, reason: "this tier is built in and cannot be deleted") }
+    let guardKey = Self.tierGuard(key.name)
+    for _ in 0..<Self.attempts {
+      // Before the policies are looked at: one that comes in between writes it.
+      let isGuardSame = try await comparison(guardKey)
+      let old = try await present(key, revision, uid)
+      let members = try await members(ofTier: key.name)
+      if let first = members.policies.first {
+        let others = members.policies.count == 1 ? "" : " (and \(members.policies.count - 1) more)"
+        throw .refused(key, reason: "cannot delete a non-empty tier: \(first) is in it\(others)")
       }
-      return [.modRevision(tier.path, equals: stored.modRevision)]
-    }
-    if case .ipPool(let pool) = resource.spec {
-      for other in try await list(.ipPool).items where other.resource.key != resource.key {
-        if case .ipPool(let present) = other.resource.spec, present.cidr.overlaps(pool.cidr) {
-          throw .refused(resource.key, reason: "spec.cidr: \(pool.cidr) overlaps \(present.cidr) of \(other.resource.key)")
-        }
+      if let first = members.unreadable.first {
+        throw .refused(key, reason: "\(first) cannot be read, so that nobody knows whether it is in this tier; repair or delete it first")
+      }
+      if try await deletePlainly(key, old, [isGuardSame]) {
+        if case .modRevision = isGuardSame { _ = try await transact(if: [isGuardSame], then: [.delete(guardKey)]) }
+        return
       }
     }
-    return []
+    throw .conflict(key, base: revision?.description, present: try await fetch(key.path)?.modRevision)
+  }
+
+  private static func unchangedBuiltIn(_ resource: Resource) throws(ResourceStoreError) -> StoredResource {
+    guard resource.spec == builtInProfile.resource.spec else {
+      throw .refused(resource.key, reason: "this profile is built in and cannot change")
+    }
+    return builtInProfile
   }
 
   static func newDocument(_ resource: Resource, _ document: JSONValue?) -> JSONValue {
@@ -314,12 +351,6 @@ public struct ResourceStore: Sendable {
 
   // MARK: What every cluster has
 
-  public static let fixedTiers: [String: TierSpec] = [
-    "default": TierSpec(order: 1_000_000, defaultAction: .deny),
-    "kube-admin": TierSpec(order: 1_000, defaultAction: .pass),
-    "kube-baseline": TierSpec(order: 10_000_000, defaultAction: .pass),
-  ]
-
   /// Creates the fixed tiers and the cluster information where they are missing. Many nodes may do this at once.
   public func ensureDefaults() async throws(ResourceStoreError) {
     for (name, tier) in Self.fixedTiers { try await createIfMissing(Resource(Metadata(name: name), .tier(tier))) }
@@ -333,15 +364,5 @@ public struct ResourceStore: Sendable {
   private func createIfMissing(_ resource: Resource) async throws(ResourceStoreError) {
     guard try await fetch(resource.key.path) == nil else { return }
     do throws(ResourceStoreError) { try await create(resource) } catch .alreadyExists { return }
-  }
-}
-
-extension Resource {
-  /// The policy inside, for both kinds of policy.
-  public var policy: PolicySpec? {
-    switch spec {
-    case .networkPolicy(let policy), .globalNetworkPolicy(let policy): policy
-    default: nil
-    }
   }
 }

@@ -23,6 +23,6 @@ public struct DatastoreLock: Sendable {
         continue
       }
     }
-    throw .conflict(key)
+    throw .conflict(key, base: nil, present: nil)
   }
 }

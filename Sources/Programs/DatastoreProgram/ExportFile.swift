@@ -37,7 +37,7 @@ public enum ExportFile {
     var configuration: JSONValue?
     var others = 0
     for item in content.items {
-      if let key = ResourceKey(path: item.key) {
+      if item.key != addressConfiguration, let key = ResourceKey(path: item.key) {
         guard var document = try? JSONValue(parsing: item.value), document.object != nil else {
           unreadable.append("\(key)")
           continue

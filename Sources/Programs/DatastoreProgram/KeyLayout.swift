@@ -30,7 +30,8 @@ enum KeyLayout {
   ]
 
   static func place(_ key: String) -> Place {
-    if let object = ResourceKey(path: key) { return .object(object) }
+    // A view of a record, which is reviewed as what it is.
+    if let object = ResourceKey(path: key), object.kind != .ipamConfiguration { return .object(object) }
     if KeyOrder.hasPrefix(key, ResourceKey.root) { return .strayObject }
     return prefixes.first { KeyOrder.hasPrefix(key, $0.prefix) }.map { .known($0.name) } ?? .unknown
   }

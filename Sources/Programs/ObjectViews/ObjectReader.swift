@@ -22,7 +22,7 @@ public struct ObjectReader: Sendable {
       var missing: [ResourceKey] = []
       for name in names {
         let key = ResourceKey(part.kind, namespace: namespace, name: name)
-        guard let item = try await datastore.get(key.path) else {
+        guard let item = try await datastore.get(key.path) ?? ResourceStore.builtIn(key) else {
           missing.append(key)
           continue
         }
@@ -41,10 +41,17 @@ public struct ObjectReader: Sendable {
     }
     // All portions show one revision, however long their reader takes; a store that no longer keeps it says so.
     var continuation: ListContinuation?
+    // The profile that nobody stores stands among the others.
+    var lacksBuiltIn = part.kind == .profile
     repeat {
       let page = try await datastore.page(prefix: prefix, limit: Self.portion, from: continuation)
       // A store may hand out more than was asked for.
-      var rest = page.items[...]
+      var items = page.items
+      if lacksBuiltIn, page.next == nil || items.last.map({ $0.key > ResourceStore.builtInProfilePath }) ?? false {
+        ResourceStore.addBuiltIn(to: &items)
+        lacksBuiltIn = false
+      }
+      var rest = items[...]
       repeat {
         try await handle(Array(rest.prefix(Self.portion)))
         rest = rest.dropFirst(Self.portion)

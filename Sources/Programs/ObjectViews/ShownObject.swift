@@ -22,7 +22,7 @@ public struct ShownObject: Sendable {
   }
   public init(_ key: ResourceKey, _ item: KeyValue) {
     do {
-      var document = try JSONValue(parsing: item.value)
+      var document = StoredForm.document(try JSONValue(parsing: item.value), key)
       guard document.object != nil else { throw DocumentError(path: JSONPath(), value: document, rule: "is not an object") }
       // The key and the revision are the truth, whatever the value says.
       if document["metadata"]?.object == nil { document["metadata"] = .object(JSONObject()) }

@@ -169,6 +169,6 @@ public struct EditSession: Sendable {
             """, document: document)
       }
     }
-    throw ResourceStoreError.conflict(key)
+    throw ResourceStoreError.conflict(key, base: nil, present: nil)
   }
 }

@@ -65,7 +65,7 @@ public struct ResourceWriter: Sendable {
   /// The stored document whatever is in it, with the name and the revision that the datastore gives it.
   public func read(_ key: ResourceKey) async throws -> (document: JSONValue, revision: Revision)? {
     guard let item = try await store.datastore.get(key.path) else { return nil }
-    guard var document = try? JSONValue(parsing: item.value), document.object != nil else {
+    guard var document = (try? JSONValue(parsing: item.value)).map({ StoredForm.document($0, key) }), document.object != nil else {
       throw WriteFailure(.unreadable, "\(key) is stored as something that is no JSON object; delete it and create it anew")
     }
     if document["kind"] == nil { document["kind"] = .string(key.kind.rawValue) }
@@ -84,7 +84,7 @@ public struct ResourceWriter: Sendable {
       if after == before { return ObjectReport(key, .unchanged, object: before) }
       // A revision in the change says which state it was made for.
       if let wanted = after["metadata"]?["resourceVersion"]?.string, !wanted.isEmpty, wanted != "\(revision)" {
-        throw ResourceStoreError.conflict(key)
+        throw ResourceStoreError.conflict(key, base: wanted, present: revision)
       }
       let resource = try review(after, of: key, before: before)
       do throws(ResourceStoreError) {
@@ -94,7 +94,7 @@ public struct ResourceWriter: Sendable {
         guard case .conflict = error else { throw error }
       }
     }
-    throw ResourceStoreError.conflict(key)
+    throw ResourceStoreError.conflict(key, base: nil, present: nil)
   }
 
   /// The object that a changed document gives; unknown fields that were there before may stay. `source` says where in a text it stands.
@@ -162,13 +162,13 @@ public struct ResourceWriter: Sendable {
 
   // MARK: Deleting
 
-  /// - Parameter force: a Node although it says that it is alive.
+  /// - Parameter force: a Node although it says that it is alive, a pool although its addresses are in use.
   public func delete(_ key: ResourceKey, skipNotExists: Bool = false, force: Bool = false) async throws -> ObjectReport {
     do {
       switch key.kind {
       case .node: return try await delete(node: key, skipNotExists, force)
       default:
-        try await store.delete(key)
+        try await store.delete(key, force: force)
         return ObjectReport(key, .deleted)
       }
     } catch ResourceStoreError.doesNotExist where skipNotExists {

@@ -61,7 +61,7 @@ public struct WriteFailure: Error, Sendable, CustomStringConvertible {
     switch error {
     case .alreadyExists: self.init(.alreadyExists, error.description)
     case .doesNotExist: self.init(.doesNotExist, error.description)
-    case .conflict: self.init(.conflict, error.description)
+    case .conflict, .replaced: self.init(.conflict, error.description)
     case .refused: self.init(.refused, error.description)
     case .unreadable: self.init(.unreadable, error.description)
     case .datastore(let inner):
