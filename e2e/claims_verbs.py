@@ -293,6 +293,24 @@ def answers(stores):
     stores.clear()
 
 
+def goes_along(stores):
+    """What a name alone does not say: a pool in use is refused and stays as it was; references that lead nowhere are warned of."""
+    pool, block = f"{ROOT}/ippools/p", "/calico/ipam/v2/assignment/ipv4/block/10.9.0.0-26"
+    verb(stores.etcd, "apply", "-f", "-", input=HEAD + "kind: IPPool\nmetadata: {name: p}\nspec: {cidr: 10.9.0.0/16}\n")
+    stores.control("put", block, json.dumps({
+        "cidr": "10.9.0.0/26", "affinity": "host:n", "allocations": [0] + [None] * 63, "unallocated": list(range(1, 64)),
+        "attributes": [{"handle_id": "h", "secondary": {"node": "n"}}], "deleted": False, "sequenceNumber": 1}), check=True)
+    output = verb(stores.etcd, "delete", "ippool", "p", code=1)
+    expect("10.9.0.0" in output and "--force" in output, "the address in use and what to do", output)
+    expect(not stores.value(pool)["spec"].get("disabled"), "the pool as it was", stores.value(pool))
+    verb(stores.etcd, "delete", "ippool", "p", "--force")
+    expect(pool not in stores.keys() and not stores.value(block).get("affinity"), "pool gone, block nobody's", stores.keys())
+    peer = HEAD + "kind: BGPPeer\nmetadata: {name: tor}\nspec: {peerIP: 192.0.2.1, asNumber: 64500, filters: [nowhere]}\n"
+    out, err, code = separate("apply", "-f", "-", "--datastore", stores.etcd, input=peer)
+    expect(code == 0 and "BGPPeer tor created" in out and re.search(r"warning: BGPPeer tor: .*nowhere does not exist", err), "a warning", (out, err))
+    stores.clear()
+
+
 def edit(stores):
     """The editor sees the object; mistakes come back as comments; nothing is lost; others' changes stay."""
     verb(stores.etcd, "apply", "-f", "-", input=TIER)

@@ -184,6 +184,7 @@ def main(words):
                 claim("files, directories, lists: judged together, written in order, deleted in reverse", claims_verbs.files, stores)
                 claim("--dry-run and diff tell the truth and write nothing", claims_verbs.rehearsal, stores)
                 claim("answers for programs, and exit codes", claims_verbs.answers, stores)
+                claim("a pool in use is refused, references that lead nowhere are warned of", claims_verbs.goes_along, stores)
                 claim("edit: mistakes come back, nothing is lost, others' changes stay", claims_verbs.edit, stores)
                 claim("twenty writers at once lose nothing", claims_verbs.writers, stores)
                 claim("on a terminal: colour and a bar", claims_verbs.terminal, stores)

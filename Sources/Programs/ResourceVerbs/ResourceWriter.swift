@@ -25,7 +25,8 @@ public struct ResourceWriter: Sendable {
     let key = submission.resource.key
     if !submission.unknown.isEmpty { throw WriteFailure(submission.unknown, of: key) }
     do throws(ResourceStoreError) {
-      return ObjectReport(key, .created, object: try await store.create(submission.resource, document: submission.document).document)
+      let stored = try await store.create(submission.resource, document: submission.document)
+      return try await warned(ObjectReport(key, .created, object: stored.document), stored.resource)
     } catch {
       if case .alreadyExists = error, skipExists { return ObjectReport(key, .existed) }
       throw WriteFailure(error)
@@ -35,7 +36,7 @@ public struct ResourceWriter: Sendable {
   public func apply(_ submission: Submission) async throws -> ObjectReport {
     try await checkUnknown(submission)
     let (stored, outcome) = try await store.apply(submission.resource, document: submission.document)
-    return ObjectReport(stored.resource.key, Outcome(outcome), object: stored.document)
+    return try await warned(ObjectReport(stored.resource.key, Outcome(outcome), object: stored.document), stored.resource)
   }
 
   public func replace(_ submission: Submission, skipNotExists: Bool = false) async throws -> ObjectReport {
@@ -46,7 +47,16 @@ public struct ResourceWriter: Sendable {
       throw ResourceStoreError.doesNotExist(key)
     }
     let stored = try await store.update(submission.resource, document: submission.document)
-    return ObjectReport(key, stored.revision == before.revision ? .unchanged : .updated, object: stored.document)
+    let outcome: Outcome = stored.revision == before.revision ? .unchanged : .updated
+    return try await warned(ObjectReport(key, outcome, object: stored.document), stored.resource)
+  }
+
+  /// Names that lead nowhere so far are no mistakes: what they name may come later. They are worth a word all the same.
+  private func warned(_ report: ObjectReport, _ resource: Resource) async throws(ResourceStoreError) -> ObjectReport {
+    if report.outcome == .unchanged { return report }
+    var report = report
+    report.warnings = try await store.warnings(for: resource)
+    return report
   }
 
   /// Unknown fields are accepted where the stored object has them, with the same value.
@@ -89,7 +99,7 @@ public struct ResourceWriter: Sendable {
       let resource = try review(after, of: key, before: before)
       do throws(ResourceStoreError) {
         let (stored, outcome) = try await store.rewrite(resource, document: after, over: revision)
-        return ObjectReport(key, Outcome(outcome), object: stored.document)
+        return try await warned(ObjectReport(key, Outcome(outcome), object: stored.document), stored.resource)
       } catch {
         guard case .conflict = error else { throw error }
       }

@@ -81,6 +81,8 @@ public struct ObjectReport: Sendable {
   public var object: JSONValue?
   /// What went along with it, one line each.
   public var details: [String]
+  /// What is no mistake, and yet not what whoever wrote it may think.
+  public var warnings: [String] = []
   public var failure: WriteFailure?
   public init(_ key: ResourceKey, _ outcome: Outcome, object: JSONValue? = nil, details: [String] = [], failure: WriteFailure? = nil) {
     self.key = key
@@ -138,6 +140,7 @@ extension ObjectReport {
     var fields = key.jsonFields
     fields["outcome"] = .string(outcome.rawValue)
     if !details.isEmpty { fields["details"] = .array(details.map(JSONValue.string)) }
+    if !warnings.isEmpty { fields["warnings"] = .array(warnings.map(JSONValue.string)) }
     if let failure {
       var error = JSONObject()
       error["reason"] = .string(failure.reason.rawValue)

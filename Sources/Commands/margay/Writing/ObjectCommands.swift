@@ -156,7 +156,7 @@ struct Delete: AsyncParsableCommand {
   @OptionGroup var selection: SelectionOptions
   @OptionGroup var namespace: NamespaceOption
   @Flag(name: [.customShort("s"), .long], help: "A missing object is success.") var skipNotExists = false
-  @Flag(name: .long, help: "Delete a Node although it says that it is alive.") var force = false
+  @Flag(name: .long, help: "Delete a Node although it says that it is alive, or an IPPool although its addresses are in use.") var force = false
   @OptionGroup var writing: WritingOptions
 
   func run() async throws {

@@ -123,6 +123,7 @@ struct Answer {
       if output != .json { writeError("\(failure)\n") }
       return
     }
+    if output != .json { for warning in object.warnings { writeError("warning: \(object.key): \(warning)\n") } }
     switch output {
     case .text:
       let mode = isRehearsal ? " (dry run)" : ""
