@@ -70,6 +70,18 @@ struct ResourceStoreTests {
     #expect(read.document["metadata"]?["resourceVersion"]?.string == "\(created.revision)")
   }
 
+  @Test("A new pool is stored with its defaults spelled out, as Calico's programs need it; applying the short document again changes nothing")
+  func spelledPool() async throws {
+    let text = "{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: p}, spec: {cidr: 10.0.0.0/16, unknownToUs: 1}}"
+    let document = try #require(try DocumentReader.read(bytes: Array(text.utf8), file: "p.yaml").first).value
+    let pool = Resource(Metadata(name: "p"), .ipPool(IPPoolSpec(cidr: IPPrefix("10.0.0.0/16")!)))
+    try await store.create(pool, document: document)
+    let spec = try #require(try await lying(pool.key)?["spec"])
+    #expect(spec["blockSize"] == 26 && spec["ipipMode"] == "Never" && spec["vxlanMode"] == "Never" && spec["nodeSelector"] == "all()")
+    #expect(spec["allowedUses"] == ["Workload", "Tunnel"] && spec["assignmentMode"] == "Automatic" && spec["unknownToUs"] == 1)
+    #expect(try await store.apply(pool, document: document).outcome == .unchanged)
+  }
+
   @Test("Creating what exists, changing what is missing, and changing what changed are errors that name the object")
   func concurrency() async throws {
     let created = try await store.create(set("a", "10.0.0.0/8"))

@@ -115,6 +115,9 @@ struct Catalogue: Sendable {
       for warning in example.review.warnings {
         let place = Place.field(of: warning.path)
         if place == "kind" || field == place || field.hasPrefix(place + ".") || field.hasPrefix(place + "[") {
+          if warning.rule.hasPrefix("is kept, but has no effect here"), let why = warning.rule.split(separator: ": ").last {
+            return "kept, no effect: \(why)"
+          }
           if warning.rule.hasPrefix("is kept, but has no effect") { return "kept, no effect yet" }
           if warning.rule.hasPrefix("cannot be enforced") { return "kept, the rule denies" }
         }

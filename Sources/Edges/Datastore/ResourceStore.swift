@@ -336,6 +336,12 @@ public struct ResourceStore: Sendable {
     resource.metadata.resourceVersion = nil
     var stored = ResourceCodec.encode(resource, onto: document)
     stored["metadata"]?["resourceVersion"] = nil
+    // Calico's programs read these without defaults of their own (a pool without block size would be one block to them).
+    if [.ipPool, .networkPolicy, .globalNetworkPolicy].contains(resource.kind) {
+      for member in ResourceCodec.encode(resource)["spec"]?.object?.members ?? [] where stored["spec"]?[member.name] == nil {
+        stored["spec"]?[member.name] = member.value
+      }
+    }
     return stored
   }
 

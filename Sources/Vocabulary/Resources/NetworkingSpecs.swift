@@ -264,6 +264,8 @@ public struct FelixConfigurationSpec: Hashable, Sendable {
   public var prometheusMetricsHost: String?
   /// Nil means the default: 9091.
   public var prometheusMetricsPort: UInt16?
+  /// Settings that no program reads so far, by field (`FelixParameter`).
+  public var others: [String: FelixParameterValue] = [:]
   public init() {}
 }
 

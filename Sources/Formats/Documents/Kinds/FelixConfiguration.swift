@@ -26,7 +26,7 @@ extension FieldReader {
       }
     }
     spec.ipv6Support = bool("ipv6Support")
-    spec.logSeverityScreen = string("logSeverityScreen")
+    spec.logSeverityScreen = parameter("logSeverityScreen")
     if let text = string("logPrefix"), !text.isEmpty {
       spec.logPrefix = text
       if let sign = text.unicodeScalars.first(where: { !$0.isASCII || !($0.properties.isAlphabetic || "0123456789%: /_-".unicodeScalars.contains($0)) }) {
@@ -45,6 +45,7 @@ extension FieldReader {
     }
     spec.resyncIntervalSeconds = seconds("routeRefreshInterval")
     reporting(&spec)
+    spec.others = otherParameters()
     finish(unknownIsWarning: true)
     return spec
   }
@@ -97,6 +98,7 @@ extension ResourceCodec {
     fields["prometheusMetricsEnabled"] = felix.prometheusMetricsEnabled.map(JSONValue.bool)
     fields["prometheusMetricsHost"] = felix.prometheusMetricsHost.map(JSONValue.string)
     fields["prometheusMetricsPort"] = felix.prometheusMetricsPort.map { .integer(Int64($0)) }
+    for (field, value) in felix.others.sorted(by: { $0.key < $1.key }) { fields[field] = json(value) }
     return fields
   }
 }
