@@ -47,6 +47,7 @@ public struct ResourceFeed: Sendable {
   /// once a watch delivered something or stood for a while.
   public func run(_ deliver: @Sendable ([FeedEvent]) -> Void) async {
     var view = FeedView()
+    view.isRecordAnObject = kinds.contains(.ipamConfiguration)
     var problem: String?
     var pace = Backoff(first: .milliseconds(100), max: .seconds(5), chance: chance)
     /// The store has answered.
@@ -128,6 +129,8 @@ struct FeedView {
   private var known: [String: Entry] = [:]
   private var pass = 0
   private var isInSync = false
+  /// The record of address assignment is an object only to whoever asked for the kind; others follow the key as it is.
+  var isRecordAnObject = false
   /// Up to where all changes have been reported; nil: a list is needed.
   var position: Revision?
   /// The newest value known, by which the store is recognised.
@@ -190,7 +193,8 @@ struct FeedView {
   }
 
   private func event(_ key: String, _ item: KeyValue?) -> FeedEvent? {
-    guard let resourceKey = ResourceKey(path: key) else { return .raw(key: key, value: item?.value) }
+    guard let resourceKey = ResourceKey(path: key), resourceKey.kind != .ipamConfiguration || isRecordAnObject
+    else { return .raw(key: key, value: item?.value) }
     guard let item else { return .resource(resourceKey, nil) }
     do throws(ResourceStoreError) {
       return .resource(resourceKey, try ResourceStore.decode(item, resourceKey))
