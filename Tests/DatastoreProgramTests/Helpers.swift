@@ -77,7 +77,7 @@ func recordedOpenStack() throws -> [(key: String, value: String)] {
 /// A small cluster: objects, IPAM, status, one leased key, one value that is no UTF-8.
 func fill(_ store: any Datastore, endpoints: Int = 300) async throws {
   try await ResourceStore(store).ensureDefaults()
-  try await store.put(ResourceKey(.ipPool, name: "pool"), spec: #"{"cidr":"10.77.0.0/16","blockSize":26,"ipipMode":"Never","vxlanMode":"Never","nodeSelector":"all()"}"#)
+  try await store.put(ResourceKey(.ipPool, name: "pool"), spec: #"{"cidr":"10.77.0.0/16","blockSize":26,"ipipMode":"Never","vxlanMode":"Never","nodeSelector":"all()","allowedUses":["Workload","Tunnel"],"assignmentMode":"Automatic"}"#)
   try await store.put(ResourceKey(.tier, name: "early"), spec: #"{"order":10}"#)
   try await store.put(ResourceKey(.networkPolicy, namespace: "shop", name: "early.web"), spec: #"{"tier":"early","selector":"app == 'web'","types":["Ingress"]}"#)
   for index in 0..<endpoints {
