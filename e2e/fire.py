@@ -129,7 +129,8 @@ class Fire:
                     running[number] = self.start(number)
                 if self.deaths and time.monotonic() > next_kill:
                     next_kill = time.monotonic() + self.pause
-                    self.random.choice(list(running.values())).kill()
+                    # Repairers die at their own steps only: one that is killed at random never gets old enough to repair.
+                    self.random.choice([process for number, process in running.items() if number >= 0]).kill()
                     self.kills += 1
                 time.sleep(0.005)
         finally:

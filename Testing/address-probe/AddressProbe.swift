@@ -1,7 +1,7 @@
 /// One of many processes that assign and release addresses on one datastore, through the same code as a node, and die at random steps.
 ///
-/// `run DATASTORE NODE ROUNDS SEED LOG DEATHS`: goes on where the log says that this node's last life ended. A round attaches a workload as a
-/// node does (address, then endpoint) or detaches one (endpoint, then address). At each named step of the protocol, before and after its
+/// `run DATASTORE NODE ROUNDS SEED LOG DEATHS`: goes on where the log says that this node's last life ended. A round attaches a workload
+/// as a node does (address, then endpoint) or detaches one (endpoint, then address). At each named step of the protocol, before and after its
 /// transaction, it kills itself with SIGKILL with the chance of one in DEATHS; 0: never. Exits with 0 when all rounds are done.
 /// `prepare DATASTORE NODES`: pools and nodes.
 /// Now and then it does what another program's steps leave behind: an affinity that is pending, a count without an address.
@@ -9,8 +9,8 @@
 /// `settle DATASTORE SEED LOG DEATHS`: looks until there is nothing to do any more, as if the grace period were over.
 ///
 /// The log, one for all processes, is written by single appends. Of addresses: `grant TIME NODE HANDLE ADDRESS` when the assignment has
-/// returned, `giving TIME NODE HANDLE ADDRESS` before the release begins, `lost TIME NODE HANDLE` when a new life does not know what
-/// became of a handle and will not use it. Of steps: `step NAME MOMENT`, and `death NAME MOMENT` before the kill. `done NODE ROUND`.
+/// returned, `giving TIME NODE HANDLE ADDRESS` before the release begins, `gone TIME NODE HANDLE` when it has ended, `lost TIME NODE
+/// HANDLE` when a new life does not know what became of a handle and will not use it. Of steps: `step NAME MOMENT`, and `death NAME MOMENT` before the kill. `done NODE ROUND`.
 import AddressAssignment
 import AddressPlans
 import Addresses
@@ -89,6 +89,8 @@ final class Life: Sendable {
     var random: UInt64
     /// Handles that are attached: their addresses.
     var attached: [String: [IPAddress]] = [:]
+    /// Handles whose detachment a life before this one did not end.
+    var leaving: Set<String> = []
     var round = 0
     var handles = 0
   }
@@ -114,7 +116,10 @@ final class Life: Sendable {
         let words = line.split(separator: " ")
         switch words.first {
         case "grant" where words.count == 5 && words[2] == node: state.attached[String(words[3]), default: []].append(IPAddress(words[4])!)
-        case "giving" where words.count == 5 && words[2] == node: state.attached[String(words[3])] = nil
+        case "giving" where words.count == 5 && words[2] == node:
+          state.attached[String(words[3])] = nil
+          state.leaving.insert(String(words[3]))
+        case "gone" where words.count == 4 && words[2] == node: state.leaving.remove(String(words[3]))
         case "lost" where words.count == 4 && words[2] == node: state.attached[String(words[3])] = nil
         case "done" where words.count == 3 && words[1] == node: state.round = Int(words[2])! + 1
         default: break
@@ -162,6 +167,8 @@ final class Life: Sendable {
       write("lost \(time) \(node) \(handle)")
       state.withLock { $0.attached[handle] = nil }
     }
+    // A runtime repeats its DEL until it has an answer.
+    for handle in state.withLock({ $0.leaving.sorted() }) { try await leave(handle, books[0]) }
     while state.withLock({ $0.round }) < rounds {
       let book = books[Int(random(3))]
       if random(8) == 0 { try await leaveHalf() }
@@ -225,7 +232,10 @@ final class Life: Sendable {
     for address in given { write("grant \(time) \(node) \(handle) \(address)") }
     step("endpoint", "before")
     let networks = given.map { JSONValue.string("\($0)/\($0.family.bits)") }
-    let document: JSONValue = ["metadata": ["name": .string("\(node)-k8s-\(handle)-eth0"), "namespace": "shop"], "spec": ["node": .string(node), "ipNetworks": .array(networks)]]
+    let document: JSONValue = [
+      "metadata": ["name": .string("\(node)-k8s-\(handle)-eth0"), "namespace": "shop"],
+      "spec": ["node": .string(node), "ipNetworks": .array(networks)],
+    ]
     _ = try await store.transact(if: [], then: [.put(endpoint(handle), document.bytes)])
     state.withLock { $0.attached[handle] = given }
     step("endpoint", "after")
@@ -234,10 +244,15 @@ final class Life: Sendable {
   private func detach(_ handle: String, _ book: AddressBook) async throws {
     for address in state.withLock({ $0.attached[handle] ?? [] }) { write("giving \(time) \(node) \(handle) \(address)") }
     state.withLock { $0.attached[handle] = nil }
+    try await leave(handle, book)
+  }
+
+  private func leave(_ handle: String, _ book: AddressBook) async throws {
     step("detach", "before")
     _ = try await store.transact(if: [], then: [.delete(endpoint(handle))])
     step("detach", "after")
-    if random(16) == 0 { return }  // The release is forgotten: a leak.
-    try await book.release(handle: handle)
+    // Now and then the release is forgotten: a leak.
+    if random(16) > 0 { try await book.release(handle: handle) }
+    write("gone \(time) \(node) \(handle)")
   }
 }
