@@ -10,7 +10,8 @@
 ///
 /// The log, one for all processes, is written by single appends. Of addresses: `grant TIME NODE HANDLE ADDRESS` when the assignment has
 /// returned, `giving TIME NODE HANDLE ADDRESS` before the release begins, `gone TIME NODE HANDLE` when it has ended, `lost TIME NODE
-/// HANDLE` when a new life does not know what became of a handle and will not use it. Of steps: `step NAME MOMENT`, and `death NAME MOMENT` before the kill. `done NODE ROUND`.
+/// HANDLE` when a new life does not know what became of a handle and will not use it. Of steps: `step NAME MOMENT`, and `death NAME
+/// MOMENT` before the kill. `done NODE ROUND`.
 import AddressAssignment
 import AddressPlans
 import Addresses
