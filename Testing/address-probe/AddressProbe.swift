@@ -176,9 +176,10 @@ final class Life: Sendable {
       if random(24) == 0 { _ = try await book.releaseAffinities(in: IPPrefix("10.65.0.0/24")!, onlyIfEmpty: true) }
       let attached = state.withLock { $0.attached.keys.sorted() }
       // Now and then a node is emptied: its blocks can be taken over.
-      if random(20) == 0 { for handle in attached { try await detach(handle, book) } }
+      if random(40) == 0 { for handle in attached { try await detach(handle, book) } }
       let left = state.withLock { $0.attached.keys.sorted() }
-      if left.count >= 9 || (!left.isEmpty && random(2) == 0) {
+      // Nearly everything is asked for, so that nodes borrow, and take over what others left.
+      if left.count >= 13 || (!left.isEmpty && random(4) == 0) {
         try await detach(left[Int(random(UInt64(left.count)))], book)
       } else {
         try await attach(book)
