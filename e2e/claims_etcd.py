@@ -89,8 +89,10 @@ class Etcd:
 def calicos_layout(etcd):
     etcd.start()
     etcd.margay("apply", "-f", "-", "--datastore", NAME, input=OBJECTS, check=True)
+    # Beside Calico's keys stand the guards of rules about several objects, which no program of Calico reads.
     expect_equal(
-        etcd.keys(), [f"{ROOT}/ippools/pool", f"{ROOT}/networkpolicies/shop/early.web", f"{ROOT}/tiers/early"], "the keys that etcdctl sees")
+        [key for key in etcd.keys() if not key.startswith("/calico/margay/")],
+        [f"{ROOT}/ippools/pool", f"{ROOT}/networkpolicies/shop/early.web", f"{ROOT}/tiers/early"], "the keys that etcdctl sees")
     policy = etcd.value(f"{ROOT}/networkpolicies/shop/early.web")
     expect_equal((policy["apiVersion"], policy["kind"]), ("projectcalico.org/v3", "NetworkPolicy"), "what the value says it is")
     metadata = policy["metadata"]

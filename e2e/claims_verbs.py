@@ -374,7 +374,7 @@ def terminal(stores):
     screen = _on_terminal("diff", "-f", path, "--datastore", stores.etcd, environment={"NO_COLOR": "1"})
     expect("\x1b[" not in screen, "no colour with NO_COLOR", screen)
     many = write("many.yaml", "---\n".join(TIER.replace("early", f"t{index}").replace("10", str(index)) for index in range(100)))
-    with Slow(stores.endpoint, 0.004) as slow:
+    with Slow(stores.endpoint, 0.015) as slow:
         screen = _on_terminal("apply", "-f", many, "-o", "json", "--datastore", slow.name)
         expect(re.search(r"█*░+ \d+ %  \d+ of 100 objects", screen), "a bar", screen[:300])
         output = run(MARGAY, "apply", "-f", many, "-o", "name", "--datastore", slow.name, check=True)
