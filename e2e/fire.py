@@ -276,7 +276,7 @@ def run(backend, processes, rounds, seed=1, seconds=120, everywhere=False, marga
                 if everywhere:
                     need(reached[step, moment], f"step {step} ({moment}) to be reached; reached: {dict(reached)}")
                     # A place that is reached now and then may be survived by chance.
-                    need(died[step, moment] or reached[step, moment] < 60, f"a death {moment} {step}; deaths: {dict(died)}")
+                    need(died[step, moment] or reached[step, moment] < 100, f"a death {moment} {step}; deaths: {dict(died)}")
         failed = [" ".join(words) for words in fire.lines() if words[0] == "failed"]
         need(not failed, f"no repair fails: {failed[:3]}")
         text = (
