@@ -58,7 +58,7 @@ let package = Package(
     module("Vocabulary", "Deltas"),
     module("Vocabulary", "Selectors", ["Names"]),
     module("Vocabulary", "Resources", ["Addresses", "Names"]),
-    module("Vocabulary", "HostPlans", ["Addresses", "Resources"]),
+    module("Vocabulary", "HostPlans", ["Addresses", "Names", "Resources"]),
 
     // Formats: bytes and text <-> values.
     module("Formats", "JSON"),

@@ -43,6 +43,9 @@ struct PlanFollower {
       }
     case .route(let prefix, let route): require(plan.routes[prefix] != route, "unchanged")
     case .routeRemoved(let prefix): require(plan.routes[prefix] != nil, "unknown")
+    case .hostEndpoint(let key, let endpoint):
+      require(plan.hostEndpoints[key] != endpoint, "no difference")
+    case .hostEndpointRemoved(let key): require(plan.hostEndpoints[key] != nil, "unknown")
     case .endpointRemoved(let key): require(plan.endpoints[key] != nil, "unknown")
     case .policyRemoved(let key):
       require(plan.policies[key] != nil, "unknown")

@@ -62,7 +62,7 @@ public struct HostCalculation: Sendable {
     absorb()
     settleLocalEndpoints()
     var changes: [HostPlanChange] = []
-    let settings = Self.settings(configurations, node: node)
+    let settings = HostSettings(["default", "node.\(node)"].compactMap { configurations[$0] })
     if settings != self.settings {
       self.settings = settings
       changes.append(.settings(settings))
@@ -338,22 +338,6 @@ public struct HostCalculation: Sendable {
     }
     return (ingress, egress)
   }
-
-  // MARK: Settings
-
-  /// The `default` configuration, field by field overruled by `node.<name>`.
-  static func settings(_ configurations: [String: FelixConfigurationSpec], node: String) -> HostSettings {
-    var settings = HostSettings()
-    for configuration in [configurations["default"], configurations["node.\(node)"]] {
-      guard let configuration else { continue }
-      if let prefixes = configuration.interfacePrefixes, !prefixes.isEmpty { settings.interfacePrefixes = prefixes }
-      if let action = configuration.defaultEndpointToHostAction { settings.endpointToHostAction = action }
-      if let ipv6 = configuration.ipv6Support { settings.ipv6 = ipv6 }
-      if let prefix = configuration.logPrefix { settings.logPrefix = prefix }
-      if let limit = configuration.logLimit { settings.logLimit = limit }
-    }
-    return settings
-  }
 }
 
 extension HostPlanChange {
@@ -362,7 +346,8 @@ extension HostPlanChange {
     switch self {
     case .settings: ""
     case .ipSet(let id, _), .ipSetMembers(let id, _, _), .ipSetRemoved(let id): id.text
-    case .policy(let key, _), .endpoint(let key, _), .endpointRemoved(let key), .policyRemoved(let key): key.description
+    case .policy(let key, _), .endpoint(let key, _), .hostEndpoint(let key, _), .endpointRemoved(let key), .hostEndpointRemoved(let key),
+      .policyRemoved(let key): key.description
     case .route(let prefix, _), .routeRemoved(let prefix): prefix.description
     }
   }

@@ -111,7 +111,7 @@ public struct PolicyRenderer: Sendable {
       endpointsByInterface[plan.interfaceName, default: []].insert(key)
       dirtyInterfaces.insert(plan.interfaceName)
     case .endpointRemoved(let key): if let old = endpoints.removeValue(forKey: key) { leave(old.interfaceName, key) }
-    case .route, .routeRemoved: break
+    case .hostEndpoint, .hostEndpointRemoved, .route, .routeRemoved: break
     }
   }
 

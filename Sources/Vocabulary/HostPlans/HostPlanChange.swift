@@ -9,9 +9,11 @@ public enum HostPlanChange: Hashable, Sendable {
   case ipSetMembers(IPSetID, added: Set<IPSetMember>, removed: Set<IPSetMember>)
   case policy(ResourceKey, PolicyPlan)
   case endpoint(ResourceKey, EndpointPlan)
+  case hostEndpoint(ResourceKey, HostEndpointPlan)
   case route(IPPrefix, RoutePlan)
   case routeRemoved(IPPrefix)
   case endpointRemoved(ResourceKey)
+  case hostEndpointRemoved(ResourceKey)
   case policyRemoved(ResourceKey)
   case ipSetRemoved(IPSetID)
 
@@ -22,10 +24,10 @@ public enum HostPlanChange: Hashable, Sendable {
     case .ipSet: 1
     case .ipSetMembers: 2
     case .policy: 3
-    case .endpoint: 4
+    case .endpoint, .hostEndpoint: 4
     case .routeRemoved: 5
     case .route: 6
-    case .endpointRemoved: 7
+    case .endpointRemoved, .hostEndpointRemoved: 7
     case .policyRemoved: 8
     case .ipSetRemoved: 9
     }
@@ -45,9 +47,11 @@ extension HostPlan {
         ipSets[id]!.members.formUnion(added)
       case .policy(let key, let plan): policies[key] = plan
       case .endpoint(let key, let plan): endpoints[key] = plan
+      case .hostEndpoint(let key, let plan): hostEndpoints[key] = plan
       case .route(let prefix, let plan): routes[prefix] = plan
       case .routeRemoved(let prefix): precondition(routes.removeValue(forKey: prefix) != nil, "\(prefix) is removed once")
       case .endpointRemoved(let key): precondition(endpoints.removeValue(forKey: key) != nil, "\(key) is removed once")
+      case .hostEndpointRemoved(let key): precondition(hostEndpoints.removeValue(forKey: key) != nil, "\(key) is removed once")
       case .policyRemoved(let key): precondition(policies.removeValue(forKey: key) != nil, "\(key) is removed once")
       case .ipSetRemoved(let id): precondition(ipSets.removeValue(forKey: id) != nil, "\(id) is removed once")
       }

@@ -1,0 +1,76 @@
+/// The frame that every packet walks, whatever the number of endpoints; see `PolicyRenderer` for the picture. One file for each stage.
+
+import Addresses
+import HostPlans
+import Resources
+import Rulesets
+
+struct BaseRuleset {
+  var chains: [String: Chain] = [:]
+  var sets: [String: SetSpec] = [:]
+  var elements: [String: Set<SetElement>] = [:]
+  let settings: HostSettings
+
+  init(_ settings: HostSettings) {
+    self.settings = settings
+    addEndpointSets()
+    addSourceStage()
+    addForwardStage()
+    addHostStage()
+  }
+
+  // MARK: What the stages have in common
+
+  var families: [IPFamily] { settings.ipv6 ? [.v4, .v6] : [.v4] }
+
+  func addressType(_ family: IPFamily) -> KeyType { family == .v4 ? .ipv4 : .ipv6 }
+
+  /// One rule for each prefix of workload interfaces.
+  func each(_ field: Field, _ statements: Statement..., comment: String? = nil) -> [ChainRule] {
+    settings.interfacePrefixes.map { ChainRule([.name(field, startsWith: $0)] + statements, comment: comment) }
+  }
+
+  /// Established traffic is decided first.
+  var stateRules: [ChainRule] {
+    var rules = [
+      ChainRule(.connectionState(.established), .counter, .accept),
+      ChainRule(.connectionState(.related), .jump(KernelNames.related)),
+    ]
+    if settings.filter.dropsInvalid {
+      rules.append(ChainRule(.connectionState(.invalid), .counter, .drop, comment: "packet of no connection"))
+    }
+    return rules
+  }
+
+  /// A match of the messages in `neighbour-discovery`.
+  var discovery: [Statement] { [.family(.v6), .transport(58), .lookup([.icmpType], set: KernelNames.neighbourDiscovery, negated: false)] }
+
+  /// Named twice on purpose: the established flows of an unknown interface end as well.
+  var unknownOutput: [ChainRule] {
+    settings.interfacePrefixes.map {
+      ChainRule(
+        .name(.outputName, startsWith: $0), .lookup([.outputName], set: KernelNames.workloads, negated: true), .counter, .drop,
+        comment: "to an interface of no known workload")
+    }
+  }
+
+  var clearMark: ChainRule { ChainRule(.clearMarkBits(KernelNames.acceptMark | KernelNames.passMark)) }
+
+  private mutating func addEndpointSets() {
+    typealias N = KernelNames
+    sets[N.workloads] = SetSpec(.interfaceName, comment: "interfaces of known workloads: others of ours get no traffic")
+    sets[N.dispatch(.ingress)] = SetSpec(.interfaceName, data: .verdict, comment: "policies for packets to each workload")
+    sets[N.dispatch(.egress)] = SetSpec(.interfaceName, data: .verdict, comment: "policies for packets from each workload")
+    for family in families {
+      let type = addressType(family)
+      sets[N.source(family)] = SetSpec(.interfaceName, type, comment: "addresses that a workload may send from")
+      sets[N.sourceWithMAC(family)] = SetSpec(.interfaceName, .ether, type, comment: "the same, where the MAC address is known")
+      sets[N.sourceNets(family)] = SetSpec(.interfaceName, type, isInterval: true, comment: "further prefixes that a workload may send from")
+    }
+    if settings.ipv6 {
+      // Query, report and done of MLD; router solicitation; neighbour solicitation and advertisement. Not: router advertisement, redirect.
+      sets[N.neighbourDiscovery] = SetSpec(.icmpv6Type)
+      elements[N.neighbourDiscovery] = Set([130, 131, 132, 133, 135, 136].map { SetElement([$0]) })
+    }
+  }
+}
