@@ -25,6 +25,9 @@ struct Bench: Sendable {
     Bench(
       name: "calculation", abstract: "One host's plan in a cluster of 250k endpoints and 10k policies, 200 endpoints on the host",
       run: CalculationBench.run),
+    Bench(
+      name: "busy", abstract: "One host's plan in a cluster of 100k endpoints and 2k policies where 1,000 things change each second",
+      run: BusyClusterBench.run),
     Bench(name: "datastore", abstract: "The datastores as a client sees them", run: DatastoreBench.run),
     Bench(
       name: "endpoints", abstract: "A daemon's reading of 100k workload endpoints from etcd", secondsMax: 300, run: EndpointBench.run),
