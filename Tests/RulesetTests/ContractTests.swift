@@ -57,7 +57,7 @@ struct ContractTests {
     let driver = RulesetDriver(kernel: bench.kernel)
     let first = try driver.apply(sample())
     #expect(first.rebuilt && first.failures.isEmpty)
-    #expect(first.chainsAdded == 4 && first.setsAdded == 13)
+    #expect(first.chainsAdded == 8 && first.setsAdded == 16)
     let second = try driver.resync()
     #expect(second.mutations == 0, "\(second)")
     #expect(try driver.apply(sample()).mutations == 0)
@@ -216,6 +216,21 @@ struct ContractTests {
           .addSet("m", SetSpec(.interfaceName, data: .verdict)),
           .addElements(
             set: "m", SetSpec(.interfaceName, data: .verdict), [SetElement(name("cali1"), data: .verdict(.goto("nowhere")))]),
+        ]
+      ),
+      (
+        "a translation in a chain that filters", EOPNOTSUPP,
+        [
+          .addChain("a", ChainHook(.postrouting, priority: 100), comment: nil),
+          .addRule(chain: "a", ChainRule(.translate(.masquerade(ports: nil)))),
+        ]
+      ),
+      (
+        "a destination translated where packets leave", EOPNOTSUPP,
+        [
+          .addChain("a", ChainHook(.postrouting, priority: 100, .nat), comment: nil), .addChain("b", nil, comment: nil),
+          .addRule(chain: "a", ChainRule(.jump("b"))),
+          .addRule(chain: "b", ChainRule(.family(.v4), .translate(.destination(IPAddress("10.0.0.1")!, port: nil)))),
         ]
       ),
       (

@@ -28,6 +28,9 @@ func sample() -> RulesetDelta {
     "verdicts": SetSpec(.interfaceName, data: .verdict),
     "nd": SetSpec(.icmpv6Type),
     "states": SetSpec(.ctState, data: .verdict),
+    "floating4": SetSpec(.ipv4, data: .value(.ipv4)),
+    "floating6": SetSpec(.ipv6, data: .value(.ipv6)),
+    "hairpin4": SetSpec(.ipv4, .ipv4, data: .value(.ipv4)),
   ]
   delta.add(.address(IPAddress("10.0.0.1")!), to: "hosts4")
   for text in ["10.0.0.0/24", "10.0.1.0/24", "10.0.4.0/22", "255.255.255.0/24", "0.0.0.0/8"] { delta.add(.prefix(prefix(text)),
@@ -47,7 +50,11 @@ func sample() -> RulesetDelta {
   delta.add(SetElement(name("cali1"), data: .verdict(.goto("target"))), to: "verdicts")
   for type in [135, 136] as [UInt8] { delta.add(SetElement([type]), to: "nd") }
   delta.add(SetElement(KeyOctets.host32(ConnectionState.invalid.rawValue), data: .verdict(.drop)), to: "states")
+  delta.add(SetElement(ip("192.0.2.9"), data: .value(ip("10.0.0.1"))), to: "floating4")
+  delta.add(SetElement(ip("fd00::9"), data: .value(ip("fd01::1"))), to: "floating6")
+  delta.add(SetElement(KeyOctets.concatenated(ip("10.0.0.1"), ip("10.0.0.1")), data: .value(ip("192.0.2.9"))), to: "hairpin4")
   let v4 = Statement.family(.v4)
+  let v6 = Statement.family(.v6)
   delta.chains = [
     "target": Chain(comment: "where it leads", [ChainRule(.counter, .accept, comment: "NetworkPolicy default/allow-web ingress rule 1")]),
     "forward": Chain(hook: ChainHook(.forward, priority: 0), [
@@ -79,6 +86,28 @@ func sample() -> RulesetDelta {
         .lookup([.inputName, .etherSource, .source(.v6)], set: "source6", negated: false), .counter, .accept),
       ChainRule(v4, .lookup([.inputName, .source(.v4)], set: "sourcenets4", negated: false), .counter, .accept),
       ChainRule(.lookup([.inputName], set: "workloads", negated: true), .counter, .drop),
+    ]),
+    "nat-in": Chain(hook: ChainHook(.prerouting, priority: -100, .nat), [
+      ChainRule(v4, .translate(.destinationByMap([.destination(.v4)], map: "floating4", .v4))),
+      ChainRule(v6, .translate(.destinationByMap([.destination(.v6)], map: "floating6", .v6))),
+      ChainRule(v4, .address(.destination(.v4), in: prefix("169.254.169.254/32")), .transport(6), .port(.destinationPort, in: 80...80),
+        .counter, .translate(.destination(IPAddress("127.0.0.1")!, port: 8775))),
+      ChainRule(v6, .counter, .translate(.destination(IPAddress("fd00::7")!, port: nil))),
+    ]),
+    "nat-out": Chain(hook: ChainHook(.postrouting, priority: 110, .nat), [
+      ChainRule(v4, .translate(.sourceByMap([.source(.v4), .destination(.v4)], map: "hairpin4", .v4))),
+      ChainRule(v4, .lookup([.source(.v4)], set: "nets4", negated: false), .transport(6), .counter,
+        .translate(.masquerade(ports: 1000...2000))),
+      ChainRule(v4, .counter, .translate(.masquerade(ports: nil))),
+      ChainRule(v4, .transport(17), .counter, .translate(.source(IPAddress("192.0.2.7")!, ports: 1000...2000))),
+      ChainRule(v6, .counter, .translate(.source(IPAddress("fd00::7")!, ports: nil))),
+    ]),
+    "quality": Chain(hook: ChainHook(.postrouting, priority: -150), [
+      ChainRule(v4, .counter, .setDSCP(.v4, 46)), ChainRule(v6, .counter, .setDSCP(.v6, 46)),
+      ChainRule(.limit(RateLimit(packets: 100, perSeconds: 1, burst: 7, isOver: true)), .counter, .drop),
+    ]),
+    "refuse": Chain(hook: ChainHook(.forward, priority: 10), [
+      ChainRule(.transport(6), .connectionsAbove(5), .counter, .reject(.tcpReset)), ChainRule(.counter, .reject(.prohibited)),
     ]),
     "related": Chain([
       ChainRule(v4, .lookup([.inputName, .connectionEnd(isReply: false, .v4)], set: "sourcenets4", negated: false), .counter, .accept),
@@ -116,6 +145,23 @@ struct ListingTests {
       "iifname . ether saddr . ip6 saddr @source6 counter packets 0 bytes 0 accept",
       "meta nfproto ipv4 iifname . ct original ip saddr @sourcenets4 counter packets 0 bytes 0 accept",
       "iifname . ether saddr . ct reply ip6 saddr @source6 counter packets 0 bytes 0 accept",
+      "type nat hook prerouting priority dstnat; policy accept;",
+      "dnat ip to ip daddr map @floating4",
+      "dnat ip6 to ip6 daddr map @floating6",
+      "ip daddr 169.254.169.254 tcp dport 80 counter packets 0 bytes 0 dnat ip to 127.0.0.1:8775",
+      "meta nfproto ipv6 counter packets 0 bytes 0 dnat ip6 to fd00::7",
+      "snat ip to ip saddr . ip daddr map @hairpin4",
+      "ip saddr @nets4 meta l4proto tcp counter packets 0 bytes 0 masquerade to :1000-2000",
+      "meta nfproto ipv4 counter packets 0 bytes 0 masquerade",
+      "meta nfproto ipv4 meta l4proto udp counter packets 0 bytes 0 snat ip to 192.0.2.7:1000-2000",
+      "meta nfproto ipv6 counter packets 0 bytes 0 snat ip6 to fd00::7",
+      "meta nfproto ipv4 counter packets 0 bytes 0 ip dscp set ef",
+      "meta nfproto ipv6 counter packets 0 bytes 0 ip6 dscp set ef",
+      "limit rate over 100/second burst 7 packets counter packets 0 bytes 0 drop",
+      "meta l4proto tcp ct count over 5 counter packets 0 bytes 0 reject with tcp reset",
+      "counter packets 0 bytes 0 reject with icmpx admin-prohibited",
+      "elements = { 192.0.2.9 : 10.0.0.1 }",
+      "elements = { 10.0.0.1 . 10.0.0.1 : 192.0.2.9 }",
       "counter packets 0 bytes 0 accept comment \"NetworkPolicy default/allow-web ingress rule 1\"",
       "elements = { \"cali1\" . 02:00:00:00:00:01 . fd00::1 }",
       "elements = { \"cali1\" . 10.2.0.0/16 }",

@@ -59,6 +59,9 @@ public final class FakeRuleset: RulesetKernel {
     if let next, let loop = Self.loop(in: next) {
       throw RulesetError(code: EMLINK, what: "table inet \(table): ruleset transaction", message: "chain \(loop) leads to itself")
     }
+    if let next, let place = Self.misplaced(in: next) {
+      throw RulesetError(code: EOPNOTSUPP, what: "table inet \(table): ruleset transaction", message: place)
+    }
     state = next
     commits.append(mutations)
   }
@@ -173,6 +176,31 @@ public final class FakeRuleset: RulesetKernel {
       offset += length
     }
     return true
+  }
+
+  /// Translation belongs into chains of the kind nat, each end of a connection behind its own hooks.
+  private static func misplaced(in table: KernelRuleset) -> String? {
+    for (base, chain) in table.chains {
+      guard let hook = chain.hook else { continue }
+      var seen: Set<String> = [base]
+      var waiting = [base]
+      while let name = waiting.popLast() {
+        for rule in table.chains[name]?.rules ?? [] {
+          for expression in rule.expressions {
+            let points: Set<ChainHook.Point>
+            switch expression {
+            case .masquerade: points = [.postrouting]
+            case .translate(let isSource, _, _, _): points = isSource ? [.postrouting, .input] : [.prerouting, .output]
+            default: continue
+            }
+            if hook.kind != .nat || !points.contains(hook.point) { return "\(name) translates behind \(base), where nothing is translated" }
+          }
+          let reached = rule.targets + rule.lookups.flatMap { table.sets[$0]?.elements.compactMap(\.target) ?? [] }
+          waiting += reached.filter { seen.insert($0).inserted }
+        }
+      }
+    }
+    return nil
   }
 
   /// A chain that leads to itself through jumps and verdict maps, if there is one.

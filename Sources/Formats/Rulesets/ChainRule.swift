@@ -89,7 +89,32 @@ public enum Statement: Hashable, Sendable {
   case counter
   case log(prefix: String)
   case limit(RateLimit)
+  /// Of the connections that came here, more than so many are alive, this one counted.
+  case connectionsAbove(UInt32)
+  case setDSCP(IPFamily, UInt8)
+  case reject(Rejection)
+  /// In chains of the kind `nat` only; there a connection's first packet is seen and no other.
+  case translate(Translation)
   case verdict(Verdict)
+}
+
+/// What the sender of a refused packet is told.
+public enum Rejection: Hashable, Sendable {
+  /// Only after a match of TCP.
+  case tcpReset
+  /// By ICMP in the packet's family: communication is administratively prohibited.
+  case prohibited
+}
+
+/// What becomes of one end of a connection.
+public enum Translation: Hashable, Sendable {
+  /// Ports only after a match of a protocol that has them.
+  case masquerade(ports: ClosedRange<UInt16>?)
+  case source(IPAddress, ports: ClosedRange<UInt16>?)
+  case destination(IPAddress, port: UInt16?)
+  /// To what the map says; what it does not know goes on untranslated.
+  case sourceByMap([Field], map: String, IPFamily)
+  case destinationByMap([Field], map: String, IPFamily)
 }
 
 extension Statement {
@@ -120,6 +145,7 @@ extension Statement {
     switch self {
     case .lookup(_, let set, _): [set]
     case .verdictMap(_, let map): [map]
+    case .translate(.sourceByMap(_, let map, _)), .translate(.destinationByMap(_, let map, _)): [map]
     default: []
     }
   }
@@ -127,7 +153,7 @@ extension Statement {
   private static let first = Register(word: 0)
 
   /// Loads the fields one after the other, as a concatenated key stands in the registers.
-  private static func load(_ fields: [Field]) -> [Expression] {
+  static func load(_ fields: [Field]) -> [Expression] {
     var word = 0
     return fields.map { field in
       defer { word += (field.length + 3) / 4 }
@@ -164,6 +190,16 @@ extension Statement {
     case .counter: return [.counter]
     case .log(let prefix): return [.log(prefix: prefix, level: 5)]
     case .limit(let limit): return [.limit(limit)]
+    case .connectionsAbove(let count): return [.connectionLimit(count, isOver: true)]
+    case .setDSCP(let family, let value):
+      // The first two octets: version and header length, then the octet; in IPv6 the octet lies half-way between them.
+      let (mask, bits): ([UInt8], [UInt8]) = family == .v4 ? ([0xff, 0x03], [0, value << 2]) : ([0xf0, 0x3f], [value >> 2, value << 6])
+      return [
+        .payload(.network, offset: 0, length: 2, into: first), .bitwise(from: first, into: first, mask: mask, xor: bits),
+        .payloadSet(.network, offset: 0, length: 2, from: first, headerChecksum: family == .v4 ? 10 : nil),
+      ]
+    case .reject(let rejection): return [.reject(rejection)]
+    case .translate(let translation): return translation.expressions
     case .verdict(let verdict): return [.verdict(verdict)]
     }
   }
@@ -172,6 +208,42 @@ extension Statement {
       .meta(.mark, into: first), .bitwise(from: first, into: first, mask: KeyOctets.host32(mask), xor: KeyOctets.host32(xor)),
       .metaSet(.mark, from: first),
     ]
+  }
+}
+
+extension Translation {
+  var expressions: [Expression] {
+    let first = Register(word: 0)
+    switch self {
+    case .masquerade(let ports):
+      guard let ports else { return [.masquerade(ports: nil)] }
+      return [
+        .immediate(KeyOctets.port(ports.lowerBound), into: first), .immediate(KeyOctets.port(ports.upperBound), into: Register(word: 4)),
+        .masquerade(ports: Expression.PortRegisters(first, Register(word: 4))),
+      ]
+    case .source(let address, let ports):
+      let loaded = Expression.immediate(address.octets, into: first)
+      guard let ports else { return [loaded, .translate(isSource: true, address.family, first, ports: nil)] }
+      return [
+        loaded, .immediate(KeyOctets.port(ports.lowerBound), into: Register(word: 4)),
+        .immediate(KeyOctets.port(ports.upperBound), into: Register(word: 8)),
+        .translate(isSource: true, address.family, first, ports: Expression.PortRegisters(Register(word: 4), Register(word: 8))),
+      ]
+    case .destination(let address, let port):
+      let loaded = Expression.immediate(address.octets, into: first)
+      guard let port else { return [loaded, .translate(isSource: false, address.family, first, ports: nil)] }
+      let register = Register(word: 4)
+      return [
+        loaded, .immediate(KeyOctets.port(port), into: register),
+        .translate(isSource: false, address.family, first, ports: Expression.PortRegisters(register, register)),
+      ]
+    case .sourceByMap(let fields, let map, let family):
+      return Statement.load(fields)
+        + [.lookup(map, first, into: first, negated: false), .translate(isSource: true, family, first, ports: nil)]
+    case .destinationByMap(let fields, let map, let family):
+      return Statement.load(fields)
+        + [.lookup(map, first, into: first, negated: false), .translate(isSource: false, family, first, ports: nil)]
+    }
   }
 }
 
@@ -202,10 +274,18 @@ public struct ChainHook: Hashable, Sendable {
     case output = 3
     case postrouting = 4
   }
+  /// The raw value is the kernel's word.
+  public enum Kind: String, Hashable, Sendable {
+    case filter
+    /// Sees the first packet of each connection, and may translate it.
+    case nat
+  }
+  public var kind: Kind
   public var point: Point
-  /// -400 defragmentation, -300 raw, -200 connection tracking, -150 mangle, -100 dstnat, 0 filter.
+  /// -400 defragmentation, -300 raw, -200 connection tracking, -150 mangle, -100 dstnat, 0 filter, 100 srcnat.
   public var priority: Int32
-  public init(_ point: Point, priority: Int32) {
+  public init(_ point: Point, priority: Int32, _ kind: Kind = .filter) {
+    self.kind = kind
     self.point = point
     self.priority = priority
   }

@@ -50,10 +50,13 @@ public struct RateLimit: Hashable, Sendable {
   /// The unit of time in seconds.
   public var perSeconds: UInt64
   public var burst: UInt32
-  public init(packets: UInt64, perSeconds: UInt64, burst: UInt32 = 5) {
+  /// Matches what exceeds the rate, instead of what keeps it.
+  public var isOver: Bool
+  public init(packets: UInt64, perSeconds: UInt64, burst: UInt32 = 5, isOver: Bool = false) {
     self.packets = packets
     self.perSeconds = perSeconds
     self.burst = burst
+    self.isOver = isOver
   }
 }
 
@@ -75,8 +78,21 @@ public enum Expression: Hashable, Sendable {
   case counter
   case log(prefix: String, level: UInt32)
   case limit(RateLimit)
+  case connectionLimit(UInt32, isOver: Bool)
+  /// `headerChecksum` is the offset of the IPv4 header's checksum, to be kept right.
+  case payloadSet(PayloadBase, offset: UInt32, length: UInt32, from: Register, headerChecksum: UInt32?)
+  case reject(Rejection)
+  case masquerade(ports: PortRegisters?)
+  case translate(isSource: Bool, IPFamily, Register, ports: PortRegisters?)
   /// Something we never write: a foreign hand was here.
   case unknown(String)
+
+  /// Where the first and the last port of a translation stand.
+  public struct PortRegisters: Hashable, Sendable {
+    public let first: Register
+    public let last: Register
+    public init(_ first: Register, _ last: Register) { (self.first, self.last) = (first, last) }
+  }
 }
 
 // MARK: Encoding
@@ -139,7 +155,7 @@ extension Expression {
   public var name: String {
     switch self {
     case .meta, .metaSet: "meta"
-    case .payload: "payload"
+    case .payload, .payloadSet: "payload"
     case .ctState, .ctSource: "ct"
     case .compare: "cmp"
     case .range: "range"
@@ -149,6 +165,10 @@ extension Expression {
     case .counter: "counter"
     case .log: "log"
     case .limit: "limit"
+    case .connectionLimit: "connlimit"
+    case .reject: "reject"
+    case .masquerade: "masq"
+    case .translate: "nat"
     case .unknown(let name): name
     }
   }
@@ -221,10 +241,39 @@ extension Expression {
       writer.attribute(2, u64: limit.perSeconds)
       writer.attribute(3, u32: limit.burst)
       writer.attribute(4, u32: 0)
-      writer.attribute(5, u32: 0)
+      writer.attribute(5, u32: limit.isOver ? 1 : 0)
+    case .connectionLimit(let count, let isOver):
+      writer.attribute(1, u32: count)
+      writer.attribute(2, u32: isOver ? 1 : 0)
+    case .payloadSet(let base, let offset, let length, let from, let checksum):
+      writer.attribute(2, u32: base.rawValue)
+      writer.attribute(3, u32: offset)
+      writer.attribute(4, u32: length)
+      writer.attribute(5, u32: from.number)
+      writer.attribute(6, u32: checksum == nil ? 0 : 1)
+      writer.attribute(7, u32: checksum ?? 0)
+    case .reject(.tcpReset): writer.attribute(1, u32: 1)
+    case .reject(.prohibited):
+      writer.attribute(1, u32: 2)
+      writer.attribute(2, [3])
+    case .masquerade(let ports):
+      guard let ports else { return }
+      writer.attribute(1, u32: Self.portsGiven)
+      writer.attribute(2, u32: ports.first.number)
+      writer.attribute(3, u32: ports.last.number)
+    case .translate(let isSource, let family, let address, let ports):
+      writer.attribute(1, u32: isSource ? 0 : 1)
+      writer.attribute(2, u32: family == .v4 ? 2 : 10)
+      writer.attribute(3, u32: address.number)
+      guard let ports else { return }
+      writer.attribute(5, u32: ports.first.number)
+      writer.attribute(6, u32: ports.last.number)
+      writer.attribute(7, u32: Self.portsGiven)
     case .unknown: preconditionFailure("an unknown expression is only read, never written")
     }
   }
+  /// NF_NAT_RANGE_PROTO_SPECIFIED; the kernel adds NF_NAT_RANGE_MAP_IPS (1) by itself.
+  static let portsGiven: UInt32 = 2
 }
 
 // MARK: Decoding
@@ -291,6 +340,10 @@ extension Expression {
       if let into = raw.register(1) { return .meta(key, into: into) }
       return raw.register(3).map { .metaSet(key, from: $0) }
     case "payload":
+      if let from = raw.register(5), let base = raw.u32(2).flatMap(PayloadBase.init(rawValue:)), let offset = raw.u32(3), let length = raw.u32(4) {
+        guard raw.u32(8) ?? 0 == 0, let kind = raw.u32(6), kind < 2 else { return nil }
+        return .payloadSet(base, offset: offset, length: length, from: from, headerChecksum: kind == 0 ? nil : raw.u32(7))
+      }
       guard let into = raw.register(1), let base = raw.u32(2).flatMap(PayloadBase.init(rawValue:)), let offset = raw.u32(3),
         let length = raw.u32(4)
       else { return nil }
@@ -334,10 +387,28 @@ extension Expression {
       guard raw.numbers[1] == nil, let prefix = raw.text(2), let level = raw.u32(5), raw.u32(6) ?? 0 == 0 else { return nil }
       return .log(prefix: prefix, level: level)
     case "limit":
-      guard let packets = raw.u64(1), let unit = raw.u64(2), let burst = raw.u32(3), raw.u32(4) ?? 0 == 0, raw.u32(5) ?? 0 == 0 else {
-        return nil
+      guard let packets = raw.u64(1), let unit = raw.u64(2), let burst = raw.u32(3), raw.u32(4) ?? 0 == 0, raw.u32(5) ?? 0 < 2
+      else { return nil }
+      return .limit(RateLimit(packets: packets, perSeconds: unit, burst: burst, isOver: raw.u32(5) == 1))
+    case "connlimit":
+      guard let count = raw.u32(1), raw.u32(2) ?? 0 < 2 else { return nil }
+      return .connectionLimit(count, isOver: raw.u32(2) == 1)
+    case "reject":
+      switch raw.u32(1) {
+      case 1: return .reject(.tcpReset)
+      case 2: return raw.numbers[2] == [3] ? .reject(.prohibited) : nil
+      default: return nil
       }
-      return .limit(RateLimit(packets: packets, perSeconds: unit, burst: burst))
+    case "masq":
+      guard (raw.u32(1) ?? 0) & ~portsGiven == 0 else { return nil }
+      return .masquerade(ports: raw.register(2).map { PortRegisters($0, raw.register(3) ?? $0) })
+    case "nat":
+      // A single address is told as the first and the last of a range.
+      guard let kind = raw.u32(1), kind < 2, let family = raw.u32(2), family == 2 || family == 10, let address = raw.register(3),
+        raw.register(4) ?? address == address, (raw.u32(7) ?? 0) & ~(portsGiven | 1) == 0
+      else { return nil }
+      let ports = raw.register(5).map { PortRegisters($0, raw.register(6) ?? $0) }
+      return .translate(isSource: kind == 0, family == 2 ? .v4 : .v6, address, ports: ports)
     default: return nil
     }
   }

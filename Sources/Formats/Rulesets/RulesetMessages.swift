@@ -138,7 +138,7 @@ public struct RulesetTransaction {
             $0.attribute(2, u32: UInt32(bitPattern: hook.priority))
           }
           $0.attribute(5, u32: 1)  // policy accept
-          $0.attribute(7, text: "filter")
+          $0.attribute(7, text: hook.kind.rawValue)
         }
         if let comment { $0.attribute(12, UserData.comment(comment)) }
       }

@@ -129,6 +129,7 @@ public enum RulesetReading {
     var table = ""
     var name = ""
     var chain = KernelRuleset.KernelChain()
+    var kind = ""
     try reader.attributes { type, value throws(WireError) in
       switch type {
       case 1: table = try value.text()
@@ -145,10 +146,13 @@ public enum RulesetReading {
         }
         if let point = point.flatMap(ChainHook.Point.init(rawValue:)) { chain.hook = ChainHook(point, priority: priority) }
       case 5: chain.policy = try value.u32()
+      case 7: kind = try value.text()
       case 12: chain.userData = value.rest()
       default: break
       }
     }
+    // A kind that we never make is another hook than any we want.
+    if let hook = chain.hook { chain.hook = ChainHook.Kind(rawValue: kind).map { ChainHook(hook.point, priority: hook.priority, $0) } }
     return (table, name, chain)
   }
 

@@ -40,7 +40,7 @@ public enum RulesetText {
   public static func chain(_ name: String, _ chain: Chain) -> [String] {
     var lines = ["chain \(name) {"]
     if let comment = chain.comment { lines.append("  comment \"\(comment)\"") }
-    if let hook = chain.hook { lines.append("  type filter hook \(hook.point) priority \(hook.priority); policy accept;") }
+    if let hook = chain.hook { lines.append("  type \(hook.kind) hook \(hook.point) priority \(hook.priority); policy accept;") }
     return lines + chain.rules.map { "  \($0)" } + ["}"]
   }
 
@@ -185,8 +185,31 @@ extension Statement: CustomStringConvertible {
     case .markBitsSet(let bits): "meta mark & \(RulesetText.hexadecimal(bits)) == \(RulesetText.hexadecimal(bits))"
     case .counter: "counter"
     case .log(let prefix): "log prefix \"\(prefix)\" level notice"
-    case .limit(let limit): "limit rate \(limit.packets)/\(RulesetText.unit(limit.perSeconds)) burst \(limit.burst) packets"
+    case .limit(let limit): "limit rate \(limit.isOver ? "over " : "")\(limit.packets)/\(RulesetText.unit(limit.perSeconds)) burst \(limit.burst) packets"
+    case .connectionsAbove(let count): "ct count over \(count)"
+    case .setDSCP(let family, let value): "\(family == .v4 ? "ip" : "ip6") dscp set \(value)"
+    case .reject(.tcpReset): "reject with tcp reset"
+    case .reject(.prohibited): "reject with icmpx admin-prohibited"
+    case .translate(let translation): "\(translation)"
     case .verdict(let verdict): "\(verdict)"
+    }
+  }
+}
+
+extension Translation: CustomStringConvertible {
+  public var description: String {
+    func family(_ family: IPFamily) -> String { family == .v4 ? "ip" : "ip6" }
+    func key(_ fields: [Field]) -> String { fields.map(\.description).joined(separator: " . ") }
+    func with(_ address: IPAddress, _ ports: String) -> String {
+      ports.isEmpty ? "\(address)" : address.family == .v4 ? "\(address):\(ports)" : "[\(address)]:\(ports)"
+    }
+    switch self {
+    case .masquerade(let ports): return "masquerade" + (ports.map { " to :\($0.lowerBound)-\($0.upperBound)" } ?? "")
+    case .source(let address, let ports):
+      return "snat \(family(address.family)) to \(with(address, ports.map { "\($0.lowerBound)-\($0.upperBound)" } ?? ""))"
+    case .destination(let address, let port): return "dnat \(family(address.family)) to \(with(address, port.map { "\($0)" } ?? ""))"
+    case .sourceByMap(let fields, let map, let kind): return "snat \(family(kind)) to \(key(fields)) map @\(map)"
+    case .destinationByMap(let fields, let map, let kind): return "dnat \(family(kind)) to \(key(fields)) map @\(map)"
     }
   }
 }
