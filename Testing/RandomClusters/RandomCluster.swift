@@ -56,7 +56,8 @@ public struct RandomCluster: Sendable {
       )
     case ..<86:
       return (Metadata(name: pick(["gs0", "gs1"]), labels: labels()), .globalNetworkSet(NetworkSetSpec(nets: some(Self.nets, upTo: 4))))
-    case ..<94: return profile()
+    case ..<93: return profile()
+    case ..<95: return slice()
     case ..<98:
       return (
         Metadata(name: pick(["default", "t1", "t2"])),
@@ -112,6 +113,17 @@ public struct RandomCluster: Sendable {
     if chance(20) { spec.ports.append(.init(name: "dns", protocol: .udp, port: 53)) }
     if chance(10) { spec.allowSpoofedSourcePrefixes = [IPPrefix("192.0.2.0/24")!] }
     return (Metadata(name: "w\(Int.random(in: 0..<6, using: &random))", namespace: namespace, labels: labels()), .workloadEndpoint(spec))
+  }
+
+  private mutating func slice() -> (Metadata, Resource.Spec) {
+    let family: IPFamily = pick([.v4, .v6])
+    var slice = EndpointSliceSpec(addressType: family == .v4 ? "IPv4" : "IPv6")
+    let addresses = Self.addresses.filter { $0.family == family }
+    for address in some(addresses, upTo: 4) { slice.endpoints.append(.init(addresses: [address], isReady: chance(80))) }
+    slice.ports = some([.init(port: 80), .init(port: 8080), .init(protocol: .udp, port: 53)], upTo: 2)
+    let metadata = Metadata(
+      name: pick(["e0", "e1", "e2"]), namespace: pick(["a", "b"]), labels: chance(95) ? ["kubernetes.io/service-name": pick(["x", "y"])] : [:])
+    return (metadata, .kubernetesEndpointSlice(slice))
   }
 
   private mutating func profile() -> (Metadata, Resource.Spec) {
@@ -196,7 +208,11 @@ public struct RandomCluster: Sendable {
     } else if rule.ipProtocol == nil, chance(25) {
       if chance(70) { side.ports = [.named("http")] } else { side.notPorts = [.named("http")] }
     }
-    if chance(1) { side.services = ServiceMatch(name: "x") }
+    if chance(5) {
+      // Mostly as it must stand: beside nothing else. Half of them are on the wrong side.
+      if chance(80) { side = EntityRule() }
+      side.services = ServiceMatch(name: pick(["x", "y"]), namespace: pick([nil, "a", "b"]))
+    }
     if chance(2) { side.selector = "has(" }
     return side
   }

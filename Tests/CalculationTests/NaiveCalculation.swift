@@ -58,7 +58,7 @@ struct NaiveCalculation {
 
   func members(_ demand: AddressSetDemand) -> Set<IPSetMember> {
     var members: Set<IPSetMember> = []
-    let matching = items.filter { item in demand.selector.matches { item.labels[$0] } }
+    let matching = items.filter { item in demand.selector?.matches { item.labels[$0] } ?? false }
     switch demand.membership {
     case .nets:
       let nets = Set(matching.flatMap(\.nets))
@@ -69,8 +69,22 @@ struct NaiveCalculation {
           for net in item.nets { members.insert(.addressPort(net.address, ipProtocol, port.port)) }
         }
       }
+    case .service(let service): for slice in slices(of: service) { members.formUnion(slice.readyAddresses.map { .net($0.hostPrefix) }) }
+    case .servicePorts(let service):
+      for slice in slices(of: service) {
+        for port in slice.ports { members.formUnion(slice.readyAddresses.map { .addressPort($0, port.ipProtocol, port.port) }) }
+      }
     }
     return members
+  }
+
+  private func slices(of service: ServiceName) -> [EndpointSliceSpec] {
+    facts.resources.values.compactMap { resource in
+      guard case .kubernetesEndpointSlice(let slice) = resource.spec, resource.key.namespace == service.namespace,
+        resource.metadata.labels["kubernetes.io/service-name"] == service.name
+      else { return nil }
+      return slice
+    }
   }
 
   var plan: HostPlan {
@@ -154,7 +168,11 @@ struct NaiveCalculation {
       }
     }
     for (id, demand) in demands {
-      let content: IPSetPlan.Content = if case .nets = demand.membership { .nets } else { .addressPorts }
+      let content: IPSetPlan.Content =
+        switch demand.membership {
+        case .nets, .service: .nets
+        case .port, .servicePorts: .addressPorts
+        }
       plan.ipSets[id] = IPSetPlan(content: content, members: members(demand), explanation: demand.explanation)
     }
     return plan

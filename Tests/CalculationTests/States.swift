@@ -371,10 +371,103 @@ let defaultAllow = lonely.with(
   $0.policies[key(.profile, "projectcalico-default-allow")] = PolicyPlan(ingress: [RulePlan(.allow)], egress: [RulePlan(.allow)])
 }
 
+// MARK: Services
+
+func slice(
+  _ name: String, of service: String?, _ addresses: [String], notReady: [String] = [], ports: [EndpointSliceSpec.Port] = []
+) -> Resource {
+  var spec = EndpointSliceSpec(addressType: addresses.first?.contains(":") ?? false ? "IPv6" : "IPv4", ports: ports)
+  spec.endpoints = addresses.map { .init(addresses: [IPAddress($0)!]) } + notReady.map { .init(addresses: [IPAddress($0)!], isReady: false) }
+  return Resource(
+    Metadata(name: name, namespace: "shop", labels: service.map { [EndpointSliceSpec.serviceLabel: $0] } ?? [:]), .kubernetesEndpointSlice(spec))
+}
+
+let fromBilling = IPSetID(AddressSetDemand(service: ServiceName(namespace: "shop", name: "billing"), withPorts: false).id.text)
+let toBilling = IPSetID(AddressSetDemand(service: ServiceName(namespace: "shop", name: "billing"), withPorts: true).id.text)
+let useBilling = key(.networkPolicy, "use-billing", "default")
+let serviceAwaited = twoEndpoints.with(
+  "rules that name a service nobody has made",
+  [
+    policy(
+      "use-billing", selector: "role == 'web'",
+      ingress: [
+        {
+          var rule = Rule(.allow)
+          rule.source.services = ServiceMatch(name: "billing", namespace: "shop")
+          return rule
+        }()
+      ],
+      egress: [
+        {
+          var rule = Rule(.allow)
+          rule.destination.services = ServiceMatch(name: "billing", namespace: "shop")
+          return rule
+        }()
+      ])
+  ]
+) {
+  var out = RulePlan(.allow)
+  out.destination.namedPorts = [toBilling]
+  $0.policies[useBilling] = PolicyPlan(ingress: [planned(.allow, from: fromBilling)], egress: [out])
+  $0.ipSets[fromBilling] = IPSetPlan(content: .nets, members: [], explanation: "service shop/billing")
+  $0.ipSets[toBilling] = IPSetPlan(content: .addressPorts, members: [], explanation: "service shop/billing")
+  $0.endpoints[web]!.ingress = [TierPlan(name: "default", policies: [useBilling])]
+  $0.endpoints[web]!.egress = [TierPlan(name: "default", policies: [useBilling])]
+}
+
+let serviceServed = serviceAwaited.with(
+  "the service has slices in both families that share an address, another service has its own",
+  [
+    slice("billing-1", of: "billing", ["10.2.0.1", "10.2.0.2"], notReady: ["10.2.0.3"], ports: [.init(port: 443), .init(protocol: .udp, port: 53)]),
+    slice("billing-2", of: "billing", ["10.2.0.2"], ports: [.init(name: "tls", port: 443)]),
+    slice("billing-3", of: "billing", ["fd00:2::1"], ports: [.init(port: 443)]),
+    slice("other-1", of: "other", ["10.2.0.9"], ports: [.init(port: 443)]), slice("stray", of: nil, ["10.2.0.8"], ports: [.init(port: 443)]),
+  ]
+) {
+  $0.ipSets[fromBilling]!.members = Set(["10.2.0.1/32", "10.2.0.2/32", "fd00:2::1/128"].map { .net(IPPrefix($0)!) })
+  $0.ipSets[toBilling]!.members = Set(
+    ["10.2.0.1", "10.2.0.2", "fd00:2::1"].map { .addressPort(IPAddress($0)!, .tcp, 443) }
+      + ["10.2.0.1", "10.2.0.2"].map { .addressPort(IPAddress($0)!, .udp, 53) })
+}
+
+let serviceShrunk = serviceServed.with(
+  "an endpoint is no longer ready, a slice changes its service, another goes",
+  [
+    slice("billing-1", of: "billing", ["10.2.0.2"], notReady: ["10.2.0.1"], ports: [.init(port: 443)]),
+    slice("billing-3", of: "other", ["fd00:2::1"], ports: [.init(port: 443)]),
+  ],
+  without: [key(.kubernetesEndpointSlice, "billing-2", "shop")]
+) {
+  $0.ipSets[fromBilling]!.members = [.net(IPPrefix("10.2.0.2/32")!)]
+  $0.ipSets[toBilling]!.members = [.addressPort(IPAddress("10.2.0.2")!, .tcp, 443)]
+}
+
+let serviceMisplaced = serviceServed.with(
+  "rules that name services where none can stand",
+  [
+    policy(
+      "use-billing", selector: "role == 'web'",
+      ingress: [
+        {
+          var rule = Rule(.allow)
+          rule.destination.services = ServiceMatch(name: "billing", namespace: "shop")
+          return rule
+        }()
+      ])
+  ]
+) {
+  var deny = RulePlan(.deny)
+  deny.fault = "destination.services: a service is the source of ingress or the destination of egress"
+  $0.policies[useBilling] = PolicyPlan(ingress: [deny])
+  $0.ipSets = [:]
+  $0.endpoints[web]!.egress = []
+}
+
 let allStates = [
   empty, lonely, initialised, twoEndpoints, withPolicy, remoteRelabelled, sharedAddress, policyElsewhere, moved, overlapping,
   overlappingLess,
   tiered, tierKnown, namedPort, inherited, namespaceRelabelled, faulty, unreadable, blocks, contested, configured, defaultAllow,
+  serviceAwaited, serviceServed, serviceShrunk, serviceMisplaced,
 ]
 
 /// Walks worth naming; every state is in one of them.
@@ -390,5 +483,6 @@ let baseWalks: [[State]] =
     [blocks, initialised, blocks, empty],
     [moved, contested, moved, contested, withPolicy],
     [configured, defaultAllow, configured],
+    [serviceAwaited, serviceServed, serviceShrunk, serviceServed, twoEndpoints, serviceShrunk, serviceMisplaced, serviceServed],
     allStates,
   ]

@@ -134,6 +134,32 @@ struct PacketTests {
   }
   static let tier = [TierPlan(name: "default", policies: [policyKey("web")])]
 
+  @Test("A service's addresses and ports are open to egress, each protocol with its own ports, in both families")
+  func service() throws {
+    let fabric = try Fabric()
+    let (one, two) = (fabric.workloads[0], fabric.workloads[1])
+    let service = IPSetID("svc:billing")
+    let members: [IPSetMember] = [
+      .addressPort(address("10.65.0.2"), .tcp, 80), .addressPort(address("fd65::2"), .tcp, 80), .addressPort(address("10.65.0.2"), .udp, 53),
+      .addressPort(address("fd65::2"), .udp, 53),
+    ]
+    try fabric.apply(
+      .policy(profileKey("kns.default"), Self.allowAll),
+      .ipSet(service, IPSetPlan(content: .addressPorts, members: Set(members), explanation: "service shop/billing")),
+      .policy(policyKey("web"), PolicyPlan(egress: [rule(.allow) { $0.destination.namedPorts = [service] }])),
+      fabric.endpoint(1, egress: Self.tier), fabric.endpoint(2))
+    for target in ["10.65.0.2", "fd65::2"] {
+      #expect(try fabric.connects(one, two, target, 80, expecting: true))
+      #expect(try fabric.delivers(one, two, target, 53, expecting: true))
+      #expect(try !fabric.connects(one, two, target, 53, expecting: false))
+      #expect(try !fabric.delivers(one, two, target, 80, expecting: false))
+      #expect(try !fabric.pings(one, target, expecting: false))
+    }
+    try fabric.apply(.ipSetMembers(service, added: [], removed: [members[0]]))
+    #expect(try !fabric.connects(one, two, "10.65.0.2", 80, expecting: false))
+    #expect(try fabric.connects(one, two, "fd65::2", 80, expecting: true))
+  }
+
   @Test("Before an endpoint is known its interface has no traffic in either direction; then policy decides, in both families")
   func policy() throws {
     let fabric = try Fabric()

@@ -51,7 +51,8 @@ public enum ResourceCodec {
     guard let object = value.object else {
       throw DocumentError(path: JSONPath(), value: value, rule: "is not an object of kind \(kind.rawValue)")
     }
-    if let word = object["kind"]?.string, word != kind.rawValue {
+    // Kubernetes calls its own slices by their own name.
+    if let word = object["kind"]?.string, word != kind.rawValue, !(kind == .kubernetesEndpointSlice && word == "EndpointSlice") {
       throw DocumentError(path: "kind", value: .string(word), rule: "is not \(kind.rawValue)")
     }
     let findings = Findings(isStrict: false)
@@ -60,7 +61,7 @@ public enum ResourceCodec {
     guard let metadata, !metadata.name.isEmpty else {
       throw DocumentError(path: "metadata.name", rule: "is missing: the object of kind \(kind.rawValue) has no name")
     }
-    let spec = FieldReader(reader.reader("spec")?.object ?? JSONObject(), "spec", findings)
+    let spec = kind.isFlat ? reader : FieldReader(reader.reader("spec")?.object ?? JSONObject(), "spec", findings)
     guard let decoded = spec.spec(of: kind) else {
       throw findings.errors.first ?? DocumentError(path: "spec", rule: "is not that of kind \(kind.rawValue)")
     }
@@ -102,7 +103,7 @@ public enum ResourceCodec {
       findings.error(document.root, nil, "has no metadata", fix: "add metadata with a name")
     }
     // An absent spec reads as an empty one: some kinds need nothing in it, the others say what is missing.
-    let specReader = FieldReader(reader.reader("spec")?.object ?? JSONObject(), reader.path("spec"), findings)
+    let specReader = kind.isFlat ? reader : FieldReader(reader.reader("spec")?.object ?? JSONObject(), reader.path("spec"), findings)
     let spec = specReader.spec(of: kind)
     let status = reader.status(of: kind)
     reader.finish(hints: ["status"])
@@ -173,6 +174,7 @@ extension FieldReader {
     case .ipPool: ipPoolSpec().map { .ipPool($0) }
     case .ipReservation: .ipReservation(ipReservationSpec())
     case .kubeControllersConfiguration: .kubeControllersConfiguration(kubeControllersConfigurationSpec())
+    case .kubernetesEndpointSlice: .kubernetesEndpointSlice(endpointSliceSpec())
     case .liveMigration: .liveMigration(liveMigrationSpec())
     case .networkPolicy: .networkPolicy(policySpec(isGlobal: false))
     case .networkSet: .networkSet(networkSetSpec())

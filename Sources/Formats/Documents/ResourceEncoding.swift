@@ -131,7 +131,11 @@ extension ResourceCodec {
     fields["labels"] = map(metadata.labels)
     fields["annotations"] = map(metadata.annotations)
     document["metadata"] = .object(fields)
-    document["spec"] = .object(spec(resource.spec))
+    if resource.kind.isFlat {
+      for member in spec(resource.spec).members { document[member.name] = member.value }
+    } else {
+      document["spec"] = .object(spec(resource.spec))
+    }
     document["status"] = resource.status.map { .object(Self.fields($0)) }
     return .object(document)
   }
@@ -166,6 +170,7 @@ extension ResourceCodec {
     case .ipPool(let spec): fields(spec)
     case .ipReservation(let spec): fields(spec)
     case .kubeControllersConfiguration(let spec): fields(spec)
+    case .kubernetesEndpointSlice(let spec): fields(spec)
     case .liveMigration(let spec): fields(spec)
     case .networkPolicy(let spec): fields(spec)
     case .networkSet(let spec): fields(spec)

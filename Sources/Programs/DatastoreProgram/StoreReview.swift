@@ -151,6 +151,7 @@ public struct StoreReview: Sendable {
     case .hostEndpoint: "none of its policies is enforced on its interface; failsafe ports and routing are not touched"
     case .ipPool: "no address is given from it, and its blocks belong to no pool"
     case .ipReservation: "the addresses that it reserves may be given"
+    case .kubernetesEndpointSlice: "rules that name its service do not match its addresses"
     case .networkSet, .globalNetworkSet: "rules that select it do not match its networks"
     case .node: "no BGP session and no route comes from it"
     case .bgpPeer: "no session comes from it"

@@ -146,7 +146,7 @@ final class FelixAgent {
   /// What the agent reads of the datastore.
   static func feed(_ datastore: any Datastore, node: String) -> ResourceFeed {
     let kinds: [Kind] = [
-      .felixConfiguration, .globalNetworkPolicy, .globalNetworkSet, .hostEndpoint, .ipPool, .liveMigration, .networkPolicy, .networkSet, .node, .profile,
+      .felixConfiguration, .globalNetworkPolicy, .globalNetworkSet, .hostEndpoint, .ipPool, .kubernetesEndpointSlice, .liveMigration, .networkPolicy, .networkSet, .node, .profile,
       .stagedGlobalNetworkPolicy, .stagedKubernetesNetworkPolicy, .stagedNetworkPolicy, .tier, .workloadEndpoint,
     ]
     return ResourceFeed(datastore, kinds: kinds, rawPrefixes: [AddressBook(datastore: datastore, node: node).affinityRoot])

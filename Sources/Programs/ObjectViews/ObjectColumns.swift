@@ -119,6 +119,17 @@ public struct ObjectColumn: Sendable {
       ]
     case .ipReservation: [ObjectColumn("RESERVEDCIDRS", field: "reservedCIDRs")]
     case .kubeControllersConfiguration: [ObjectColumn("LOGSEVERITY", field: "logSeverityScreen", absent: "Info")]
+    case .kubernetesEndpointSlice:
+      [
+        ObjectColumn("SERVICE") { object, _ in
+          TextTable.Cell(object.document?["metadata"]?["labels"]?[EndpointSliceSpec.serviceLabel]?.string ?? "")
+        },
+        ObjectColumn("ENDPOINTS") { object, _ in count(object.document?["endpoints"]) },
+        ObjectColumn("PORTS") { object, _ in
+          TextTable.Cell(
+            (object.document?["ports"]?.array ?? []).map { "\($0["port"].map(text) ?? "any")/\($0["protocol"]?.string ?? "TCP")" }.joined(separator: ","))
+        },
+      ]
     case .liveMigration: [ObjectColumn("SOURCE") { end($0, "source") }, ObjectColumn("DESTINATION") { end($0, "destination", "target") }]
     case .node:
       [

@@ -22,7 +22,7 @@ public enum WriteOrder {
     // A peer selects nodes.
     [.bgpPeer],
     // Sets come before the policies that select them and endpoints come last, so that no traffic flows before what restricts it.
-    [.networkSet, .globalNetworkSet],
+    [.networkSet, .globalNetworkSet, .kubernetesEndpointSlice],
     [.profile],
     [.globalNetworkPolicy, .networkPolicy, .stagedGlobalNetworkPolicy, .stagedNetworkPolicy, .stagedKubernetesNetworkPolicy],
     [.hostEndpoint],

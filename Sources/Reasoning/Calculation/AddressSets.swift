@@ -14,10 +14,15 @@ struct AddressSetDemand: Sendable {
     case nets
     /// The addresses of endpoints that name a port so, together with that port.
     case port(name: String, NetworkProtocol)
+    /// The ready addresses of a service.
+    case service(ServiceName)
+    /// The same, each with the ports that it serves there.
+    case servicePorts(ServiceName)
   }
   let id: IPSetID
   let membership: Membership
-  let selector: Selector
+  /// Of endpoints and network sets; a service's set takes the slices of that service, whatever their labels.
+  let selector: Selector?
   let explanation: String
 
   init(_ selector: Selector) {
@@ -32,6 +37,18 @@ struct AddressSetDemand: Sendable {
     self.selector = selector
     explanation = "port \(name)/\(ipProtocol.description.lowercased()) of \(selector.canonical)"
   }
+  init(service: ServiceName, withPorts: Bool) {
+    id = IPSetID(uniqueID(prefix: withPorts ? "svc" : "svcnoport", text: "\(service)"))
+    membership = withPorts ? .servicePorts(service) : .service(service)
+    selector = nil
+    explanation = "service \(service)"
+  }
+}
+
+struct ServiceName: Hashable, Sendable, CustomStringConvertible {
+  var namespace: String
+  var name: String
+  var description: String { "\(namespace)/\(name)" }
 }
 
 struct AddressSets: Sendable {
@@ -58,31 +75,33 @@ struct AddressSets: Sendable {
 
     mutating func add(_ holding: Holding) {
       switch demand.membership {
-      case .nets: for net in holding.nets { trie.insert(net, into: &delta) }
-      case .port(let name, let ipProtocol):
-        holding.forEachPort(name, ipProtocol) { member in
-          ports[member, default: 0] += 1
-          if ports[member] == 1 { delta.appear(member) }
-        }
+      case .nets, .service: for net in holding.nets { trie.insert(net, into: &delta) }
+      case .port(let name, let ipProtocol): holding.forEachPort(name, ipProtocol) { appear($0) }
+      case .servicePorts: holding.forEachPort { appear($0) }
+      }
+    }
+    private mutating func appear(_ member: IPSetMember) {
+      ports[member, default: 0] += 1
+      if ports[member] == 1 { delta.appear(member) }
+    }
+    private mutating func disappear(_ member: IPSetMember) {
+      ports[member]! -= 1
+      if ports[member] == 0 {
+        ports[member] = nil
+        delta.disappear(member)
       }
     }
     mutating func remove(_ holding: Holding) {
       switch demand.membership {
-      case .nets: for net in holding.nets { trie.remove(net, into: &delta) }
-      case .port(let name, let ipProtocol):
-        holding.forEachPort(name, ipProtocol) { member in
-          ports[member]! -= 1
-          if ports[member] == 0 {
-            ports[member] = nil
-            delta.disappear(member)
-          }
-        }
+      case .nets, .service: for net in holding.nets { trie.remove(net, into: &delta) }
+      case .port(let name, let ipProtocol): holding.forEachPort(name, ipProtocol) { disappear($0) }
+      case .servicePorts: holding.forEachPort { disappear($0) }
       }
     }
     var plan: IPSetPlan {
       switch demand.membership {
-      case .nets: IPSetPlan(content: .nets, members: trie.visible, explanation: demand.explanation)
-      case .port: IPSetPlan(content: .addressPorts, members: Set(ports.keys), explanation: demand.explanation)
+      case .nets, .service: IPSetPlan(content: .nets, members: trie.visible, explanation: demand.explanation)
+      case .port, .servicePorts: IPSetPlan(content: .addressPorts, members: Set(ports.keys), explanation: demand.explanation)
       }
     }
   }
@@ -93,6 +112,9 @@ struct AddressSets: Sendable {
   private var sets = Arena<AddressSet>()
   private var setByID: [IPSetID: Int] = [:]
   private var touched: Set<Int> = []
+  /// What each slice contributes to its service; the sets of a service are few, and looked up when one of its slices changes.
+  private var slices: [ResourceKey: (service: ServiceName, holding: Holding)] = [:]
+  private var slicesByService: [ServiceName: Set<ResourceKey>] = [:]
 
   init() {}
 
@@ -130,6 +152,26 @@ struct AddressSets: Sendable {
     holdings.remove(item)
   }
 
+  /// A slice of a service's endpoints; nil where there is none.
+  mutating func place(slice key: ResourceKey, of service: ServiceName?, _ holding: Holding) {
+    let old = slices.removeValue(forKey: key)
+    if let service {
+      slices[key] = (service, holding)
+      slicesByService[service, default: []].insert(key)
+      for set in sets(of: service) { change(set) { $0.add(holding) } }
+    }
+    if let old {
+      for set in sets(of: old.service) { change(set) { $0.remove(old.holding) } }
+      guard old.service != service else { return }
+      slicesByService[old.service]!.remove(key)
+      if slicesByService[old.service]!.isEmpty { slicesByService[old.service] = nil }
+    }
+  }
+
+  private func sets(of service: ServiceName) -> [Int] {
+    [false, true].compactMap { setByID[AddressSetDemand(service: service, withPorts: $0).id] }
+  }
+
   mutating func setParent(_ name: String, labels: [String: String]?) {
     for shift in index.setParent(name, labels: labels) {
       for item in shift.items {
@@ -155,7 +197,11 @@ struct AddressSets: Sendable {
     }
     let set = sets.add(AddressSet(demand: demand, references: 1))
     setByID[demand.id] = set
-    for item in index.add(demand.selector, as: set) { sets[set].add(holdings[item]) }
+    switch demand.membership {
+    case .service(let service), .servicePorts(let service):
+      for slice in slicesByService[service] ?? [] { sets[set].add(slices[slice]!.holding) }
+    case .nets, .port: for item in index.add(demand.selector!, as: set) { sets[set].add(holdings[item]) }
+    }
     touched.insert(set)
   }
 
@@ -173,7 +219,7 @@ struct AddressSets: Sendable {
       let id = sets[set].demand.id
       if sets[set].references == 0 {
         if !sets[set].isNew { changes.append(.ipSetRemoved(id)) }
-        index.removeSelector(set)
+        if sets[set].demand.selector != nil { index.removeSelector(set) }
         setByID[id] = nil
         sets.remove(set)
       } else if sets[set].isNew {
@@ -194,6 +240,11 @@ struct AddressSets: Sendable {
 }
 
 extension AddressSets.Holding {
+  func forEachPort(_ body: (IPSetMember) -> Void) {
+    for port in ports {
+      for net in nets where net.isHost { body(.addressPort(net.address, port.ipProtocol, port.port)) }
+    }
+  }
   func forEachPort(_ name: String, _ ipProtocol: NetworkProtocol, _ body: (IPSetMember) -> Void) {
     for port in ports where port.name == name && port.ipProtocol == ipProtocol {
       for net in nets where net.isHost { body(.addressPort(net.address, ipProtocol, port.port)) }

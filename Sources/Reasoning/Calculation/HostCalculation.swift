@@ -114,6 +114,7 @@ public struct HostCalculation: Sendable {
       switch key.kind {
       case .workloadEndpoint: absorbEndpoint(key, resource)
       case .networkSet, .globalNetworkSet: absorbNetworkSet(key, resource)
+      case .kubernetesEndpointSlice: absorbSlice(key, resource)
       case .networkPolicy, .globalNetworkPolicy: absorbPolicy(key, resource)
       case .profile: absorbProfile(key, resource)
       case .tier: absorbTier(key, resource)
@@ -172,6 +173,17 @@ public struct HostCalculation: Sendable {
       addressSets.place(key, LabelIndex.Shape(labels: resource!.metadata.labels, parents: []), AddressSets.Holding(nets: spec.nets))
     default: addressSets.remove(key)
     }
+  }
+
+  private mutating func absorbSlice(_ key: ResourceKey, _ resource: Resource?) {
+    guard let resource, case .kubernetesEndpointSlice(let slice) = resource.spec, let namespace = key.namespace,
+      let service = resource.metadata.labels[EndpointSliceSpec.serviceLabel]
+    else { return addressSets.place(slice: key, of: nil, AddressSets.Holding(nets: [])) }
+    // A name given to a port of the service does not matter here: the set holds the ports themselves, each once.
+    let ports = slice.ports.map { WorkloadEndpointSpec.NamedPort(name: "", protocol: $0.ipProtocol, port: $0.port) }
+    addressSets.place(
+      slice: key, of: ServiceName(namespace: namespace, name: service),
+      AddressSets.Holding(nets: slice.readyAddresses.map(\.hostPrefix), ports: ports))
   }
 
   private mutating func absorbPolicy(_ key: ResourceKey, _ resource: Resource?) {

@@ -31,7 +31,7 @@ struct RuleFolding {
     }
     for (index, rule) in rules.enumerated() {
       do throws(RuleFault) {
-        if let plan = try fold(rule) { append(plan, index) }
+        if let plan = try fold(rule, direction) { append(plan, index) }
       } catch {
         folded.faults.append("\(direction.rawValue.lowercased()) rule \(index + 1): \(error.reason)")
         // A log that cannot be written as asked stops nothing; it is left out.
@@ -62,9 +62,9 @@ struct RuleFolding {
   }
 
   /// Nil for a rule that no packet can match.
-  private mutating func fold(_ rule: Rule) throws(RuleFault) -> RulePlan? {
+  private mutating func fold(_ rule: Rule, _ direction: Direction) throws(RuleFault) -> RulePlan? {
     if let fault = rule.fault { throw RuleFault(fault) }
-    try check(rule)
+    try check(rule, direction)
     var plan = RulePlan(rule.action)
     plan.family = rule.ipVersion
     plan.ipProtocol = rule.ipProtocol
@@ -77,6 +77,11 @@ struct RuleFolding {
     plan.destination = try fold(rule.destination, portProtocol)
     // A named port belongs to one protocol; without one in the rule, that is TCP.
     if !(plan.source.namedPorts.isEmpty && plan.destination.namedPorts.isEmpty), plan.ipProtocol == nil { plan.ipProtocol = .tcp }
+    // A service says by itself of which protocol its ports are.
+    if let service = try service(rule.source.services, "source") { plan.source.sets.append(demand(AddressSetDemand(service: service, withPorts: false))) }
+    if let service = try service(rule.destination.services, "destination") {
+      plan.destination.namedPorts.append(demand(AddressSetDemand(service: service, withPorts: true)))
+    }
     // A list of networks, even a negated one, binds the rule to the families in it: `not 10.0.0.0/8` says nothing about IPv6.
     var families: Set<IPFamily> = rule.ipVersion.map { [$0] } ?? [.v4, .v6]
     for list in [rule.source.nets, rule.source.notNets, rule.destination.nets, rule.destination.notNets] where !list.isEmpty {
@@ -87,11 +92,22 @@ struct RuleFolding {
     return plan
   }
 
-  private func check(_ rule: Rule) throws(RuleFault) {
+  private func service(_ match: ServiceMatch?, _ side: String) throws(RuleFault) -> ServiceName? {
+    guard let match else { return nil }
+    guard let namespace = match.namespace ?? namespace else { throw RuleFault("\(side).services: a global policy must name the namespace") }
+    return ServiceName(namespace: namespace, name: match.name)
+  }
+
+  private func check(_ rule: Rule, _ direction: Direction) throws(RuleFault) {
     if rule.http != nil { throw RuleFault("http: packets are not matched by HTTP request") }
     for (side, name) in [(rule.source, "source"), (rule.destination, "destination")] {
-      if side.services != nil { throw RuleFault("\(name).services: matching by service is not supported") }
       let ports = side.ports + side.notPorts
+      if side.services != nil {
+        if name != (direction == .ingress ? "source" : "destination") {
+          throw RuleFault("\(name).services: a service is the source of ingress or the destination of egress")
+        }
+        if name == "destination", !ports.isEmpty { throw RuleFault("\(name).services: the service says which ports; ports cannot stand beside it") }
+      }
       guard !ports.isEmpty else { continue }
       if let ipProtocol = rule.ipProtocol {
         if !ipProtocol.hasPorts { throw RuleFault("\(name) ports: protocol \(ipProtocol) has no ports") }

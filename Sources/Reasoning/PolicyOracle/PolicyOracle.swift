@@ -150,7 +150,7 @@ public struct PolicyOracle: Sendable {
     /// The first rule that matches and decides; nil if none does. A rule that cannot be enforced denies, a Log rule decides nothing.
     func decision(of rules: [Rule], namespace: String?) -> Decision? {
       for (index, rule) in rules.enumerated() {
-        switch read(rule, packet, namespace: namespace) {
+        switch read(rule, packet, direction, namespace: namespace) {
         case .doesNotMatch(let why): note(.doesNotMatch(rule: index, why: why))
         case .unenforceable(let fault):
           note(.cannotBeEnforced(rule: index, rule.action, fault: fault))

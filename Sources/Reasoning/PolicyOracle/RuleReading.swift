@@ -11,8 +11,8 @@ enum RuleReading {
 
 extension PolicyOracle {
   /// `namespace` is that of the policy; nil for global policies and profiles.
-  func read(_ rule: Rule, _ packet: Packet, namespace: String?) -> RuleReading {
-    if let fault = fault(of: rule) { return .unenforceable(fault) }
+  func read(_ rule: Rule, _ packet: Packet, _ direction: Direction, namespace: String?) -> RuleReading {
+    if let fault = fault(of: rule, direction, namespace) { return .unenforceable(fault) }
     let family = packet.to.family
     if let version = rule.ipVersion, version != family { return .doesNotMatch("the packet is \(family)") }
     if let wanted = rule.ipProtocol, wanted != packet.ipProtocol { return .doesNotMatch("protocol is \(packet.ipProtocol), not \(wanted)") }
@@ -38,11 +38,19 @@ extension PolicyOracle {
     (match.type == nil || match.type == packet.icmpType) && (match.code == nil || match.code == packet.icmpCode)
   }
 
-  private func fault(of rule: Rule) -> String? {
+  private func fault(of rule: Rule, _ direction: Direction, _ namespace: String?) -> String? {
     if let fault = rule.fault { return fault }
     if rule.http != nil { return "packets carry no HTTP request to match" }
+    if (direction == .ingress ? rule.destination : rule.source).services != nil {
+      return "a service can only be the source of ingress or the destination of egress"
+    }
+    if rule.destination.services != nil, !(rule.destination.ports + rule.destination.notPorts).isEmpty {
+      return "ports beside a service, which says its own"
+    }
+    for services in [rule.source.services, rule.destination.services] {
+      if let services, services.namespace == nil, namespace == nil { return "a service without a namespace" }
+    }
     for side in [rule.source, rule.destination] {
-      if side.services != nil { return "matching by service is not supported" }
       for port in side.ports + side.notPorts {
         if let ipProtocol = rule.ipProtocol {
           if !ipProtocol.hasPorts { return "protocol \(ipProtocol) has no ports" }
@@ -65,6 +73,16 @@ extension PolicyOracle {
     return nil
   }
 
+  /// Who answers for a service now: the ready endpoints of all its slices, with the ports of each slice.
+  private func answers(for service: ServiceMatch, _ namespace: String?) -> [(addresses: [IPAddress], ports: [EndpointSliceSpec.Port])] {
+    resources.compactMap { resource in
+      guard case .kubernetesEndpointSlice(let slice) = resource.spec, resource.metadata.namespace == service.namespace ?? namespace,
+        resource.metadata.labels["kubernetes.io/service-name"] == service.name
+      else { return nil }
+      return (slice.endpoints.filter(\.isReady).flatMap(\.addresses), slice.ports)
+    }
+  }
+
   /// Why one side of the rule does not match; nil if it does.
   private func mismatch(
     _ side: EntityRule, _ address: IPAddress, _ port: UInt16?, _ rule: Rule, _ packet: Packet, _ namespace: String?
@@ -72,6 +90,15 @@ extension PolicyOracle {
     if !side.nets.isEmpty, !side.nets.contains(where: { $0.contains(address) }) { return "\(address) is in none of the networks" }
     if let net = side.notNets.first(where: { $0.contains(address) }) { return "\(address) is in the excluded \(net)" }
 
+    if let service = side.services {
+      let here = answers(for: service, namespace).filter { $0.addresses.contains(address) }
+      if here.isEmpty { return "\(address) does not answer for service \(service.name)" }
+      // Of a destination the service's port counts too; a source may send from any port.
+      let isServed = here.contains { $0.ports.contains { $0.ipProtocol == packet.ipProtocol && $0.port == port } }
+      if side == rule.destination, !isServed {
+        return "service \(service.name) has no port \(port.map(String.init) ?? "none") for \(packet.ipProtocol) at \(address)"
+      }
+    }
     let present = entities.filter { $0.holds(address) }
     let asksPositively = asksForEndpoints(side, namespace)
     if asksPositively {

@@ -17,6 +17,8 @@ case bgpConfiguration = "BGPConfiguration"
   case ipPool = "IPPool"
   case ipReservation = "IPReservation"
   case kubeControllersConfiguration = "KubeControllersConfiguration"
+  /// A slice of a Kubernetes service's endpoints, kept for rules that name services.
+  case kubernetesEndpointSlice = "KubernetesEndpointSlice"
   case liveMigration = "LiveMigration"
   case networkPolicy = "NetworkPolicy"
   case networkSet = "NetworkSet"
@@ -40,10 +42,12 @@ case bgpConfiguration = "BGPConfiguration"
   }
   public var isNamespaced: Bool {
     switch self {
-    case .liveMigration, .networkPolicy, .networkSet, .stagedKubernetesNetworkPolicy, .stagedNetworkPolicy, .workloadEndpoint: true
+    case .kubernetesEndpointSlice, .liveMigration, .networkPolicy, .networkSet, .stagedKubernetesNetworkPolicy, .stagedNetworkPolicy, .workloadEndpoint: true
     default: false
     }
   }
+  /// Whether its fields stand beside the metadata, as in Kubernetes' own document, and not under `spec`.
+  public var isFlat: Bool { self == .kubernetesEndpointSlice }
   /// Calico's short names, besides singular and plural.
   public var shortNames: [String] {
     switch self {
@@ -152,6 +156,7 @@ public struct Resource: Hashable, Sendable {
     case ipPool(IPPoolSpec)
     case ipReservation(IPReservationSpec)
     case kubeControllersConfiguration(KubeControllersConfigurationSpec)
+    case kubernetesEndpointSlice(EndpointSliceSpec)
     case liveMigration(LiveMigrationSpec)
     case networkPolicy(PolicySpec)
     case networkSet(NetworkSetSpec)
@@ -179,6 +184,7 @@ public struct Resource: Hashable, Sendable {
       case .ipPool: .ipPool
       case .ipReservation: .ipReservation
       case .kubeControllersConfiguration: .kubeControllersConfiguration
+      case .kubernetesEndpointSlice: .kubernetesEndpointSlice
       case .liveMigration: .liveMigration
       case .networkPolicy: .networkPolicy
       case .networkSet: .networkSet

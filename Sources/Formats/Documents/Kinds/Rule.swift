@@ -236,10 +236,6 @@ extension FieldReader {
         path("http"), nil, "cannot be enforced: packets are not matched by HTTP request, and the rule denies",
         fix: "remove it, or match by port")
     }
-    for (side, entity) in [("source", rule.source), ("destination", rule.destination)] where entity.services != nil {
-      findings.warning(
-        path(side).member("services"), nil, "cannot be enforced yet: the rule denies", fix: "use a selector, or networks")
-    }
     var family = rule.ipVersion
     for (side, entity) in [("source", rule.source), ("destination", rule.destination)] {
       for (name, nets) in [("nets", entity.nets), ("notNets", entity.notNets)] {
