@@ -5,22 +5,20 @@ import Resources
 
 extension HostSettings {
   /// Each field of a later configuration overrules that of an earlier one.
-  public init(_ configurations: some Sequence<FelixConfigurationSpec>) {
+  public init(_ configurations: some Sequence<FelixConfigurationSpec>) { self.init(FelixConfigurationSpec(merging: configurations)) }
+
+  /// `values`: what is in force; what is not given has its default.
+  public init(_ values: FelixConfigurationSpec) {
     self.init()
-    var others: [String: FelixParameterValue] = [:]
-    for configuration in configurations {
-      if let prefixes = configuration.interfacePrefixes, !prefixes.isEmpty { interfacePrefixes = prefixes }
-      if let action = configuration.defaultEndpointToHostAction { endpointToHostAction = action }
-      if let ipv6 = configuration.ipv6Support { self.ipv6 = ipv6 }
-      if let prefix = configuration.logPrefix { logPrefix = prefix }
-      if let limit = configuration.logLimit { logLimit = limit }
-      others.merge(configuration.others) { $1 }
-    }
-    let values = SettingValues(others)
+    if let prefixes = values.interfacePrefixes { interfacePrefixes = prefixes }
+    if let action = values.defaultEndpointToHostAction { endpointToHostAction = action }
+    if let ipv6 = values.ipv6Support { self.ipv6 = ipv6 }
+    if let prefix = values.logPrefix { logPrefix = prefix }
+    logLimit = values.logLimit
     if let text = values.text("interfaceExclude") { excludedInterfaces = text.split(separator: ",").map { String($0) } }
     readFilter(values)
-    if case .failsafePorts(let ports)? = others["failsafeInboundHostPorts"] { failsafes.inbound = ports.compactMap(FailsafeSettings.Port.init) }
-    if case .failsafePorts(let ports)? = others["failsafeOutboundHostPorts"] { failsafes.outbound = ports.compactMap(FailsafeSettings.Port.init) }
+    if case .failsafePorts(let ports)? = values.values["failsafeInboundHostPorts"] { failsafes.inbound = ports.compactMap(FailsafeSettings.Port.init) }
+    if case .failsafePorts(let ports)? = values.values["failsafeOutboundHostPorts"] { failsafes.outbound = ports.compactMap(FailsafeSettings.Port.init) }
     nat.ports = values.portRange("natPortRange")
     nat.outgoingAddress = values.text("natOutgoingAddress").flatMap { IPAddress($0) }
     nat.sparesHosts = values.text("natOutgoingExclusions") == "IPPoolsAndHostIPs"
@@ -31,7 +29,7 @@ extension HostSettings {
     values.number("metadataPort") { metadata.port = $0 }
   }
 
-  private mutating func readFilter(_ values: SettingValues) {
+  private mutating func readFilter(_ values: FelixConfigurationSpec) {
     values.word("nftablesFilterAllowAction") { filter.allow = $0 }
     values.word("nftablesMangleAllowAction") { filter.mangleAllow = $0 }
     values.word("nftablesFilterDenyAction") { filter.deny = $0 }
@@ -43,7 +41,7 @@ extension HostSettings {
     values.word("serviceLoopPrevention") { filter.serviceLoops = $0 }
   }
 
-  private mutating func readTunnels(_ values: SettingValues) {
+  private mutating func readTunnels(_ values: FelixConfigurationSpec) {
     values.flag("vxlanEnabled") { tunnels.vxlan = $0 }
     values.number("vxlanMTU") { tunnels.vxlanMTU = $0 }
     values.number("vxlanMTUV6") { tunnels.vxlanMTUV6 = $0 }
@@ -62,10 +60,10 @@ extension HostSettings {
     values.number("wireguardRoutingRulePriority") { tunnels.wireguardRulePriority = $0 }
     values.flag("wireguardHostEncryptionEnabled") { tunnels.wireguardHostEncryption = $0 }
     values.duration("wireguardKeepAlive") { tunnels.wireguardKeepAlive = UInt32(clamping: $0.components.seconds) }
-    if case .texts(let nets)? = values.others["externalNodesList"] { tunnels.externalNodes = nets.compactMap { IPPrefix($0) } }
+    if let nets = values.texts("externalNodesList") { tunnels.externalNodes = nets.compactMap { IPPrefix($0) } }
   }
 
-  private mutating func readRouting(_ values: SettingValues) {
+  private mutating func readRouting(_ values: FelixConfigurationSpec) {
     values.number("deviceRouteProtocol") { routing.deviceProtocol = $0 }
     routing.deviceSource = values.text("deviceRouteSourceAddress").flatMap { IPAddress($0) }
     routing.deviceSourceV6 = values.text("deviceRouteSourceAddressIPv6").flatMap { IPAddress($0) }
@@ -92,33 +90,18 @@ extension FailsafeSettings.Port {
   }
 }
 
-/// The fields without a property of their own. Reading a document has checked their forms and ranges.
-private struct SettingValues {
-  let others: [String: FelixParameterValue]
-  init(_ others: [String: FelixParameterValue]) { self.others = others }
-
-  func text(_ field: String) -> String? {
-    if case .text(let text)? = others[field], !text.isEmpty { text } else { nil }
+/// What is given, for those who have the default already.
+extension FelixConfigurationSpec {
+  fileprivate func flag(_ field: String, _ take: (Bool) -> Void) {
+    if let flag = flag(field) { take(flag) }
   }
-  func flag(_ field: String, _ take: (Bool) -> Void) {
-    if case .flag(let flag)? = others[field] { take(flag) }
+  fileprivate func number<Number: FixedWidthInteger>(_ field: String, _ take: (Number) -> Void) {
+    if let number: Number = number(field) { take(number) }
   }
-  func number<Number: FixedWidthInteger>(_ field: String, _ take: (Number) -> Void) {
-    if case .number(let number)? = others[field], let number = Number(exactly: number) { take(number) }
+  fileprivate func word<Word: RawRepresentable>(_ field: String, _ take: (Word) -> Void) where Word.RawValue == String {
+    if let word: Word = word(field) { take(word) }
   }
-  func word<Word: RawRepresentable>(_ field: String, _ take: (Word) -> Void) where Word.RawValue == String {
-    if let word = text(field).flatMap({ Word(rawValue: $0) }) { take(word) }
-  }
-  func duration(_ field: String, _ take: (Duration) -> Void) {
-    if let duration = text(field).flatMap({ GoDuration.parse($0) }) { take(duration) }
-  }
-  func portRange(_ field: String) -> ClosedRange<UInt16>? {
-    switch others[field] {
-    case .ports(.one(let port)): return port...port
-    case .ports(.range(let text)):
-      let ends = text.split(separator: ":").compactMap { UInt16($0) }
-      return ends.count == 2 && ends[0] <= ends[1] ? ends[0]...ends[1] : nil
-    default: return nil
-    }
+  fileprivate func duration(_ field: String, _ take: (Duration) -> Void) {
+    if let duration = duration(field) { take(duration) }
   }
 }

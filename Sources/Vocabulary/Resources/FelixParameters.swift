@@ -1,11 +1,12 @@
 /// All settings of Felix in one table: what each takes, what holds without it, and whether it does something here.
 ///
-/// Reading, checks, suggestions and the table of fields follow from it. Settings that a program reads have a property of their own in
-/// `FelixConfigurationSpec` as well; the others are kept in its `others`. Defaults are Calico's, except where design pages say otherwise.
+/// Reading, checks, suggestions and the table of fields follow from it. Defaults are Calico's, except where design pages say otherwise.
 
 public struct FelixParameter: Hashable, Sendable {
   public enum Form: Hashable, Sendable {
     case flag, text, texts, duration, selector
+    /// `10/minute`.
+    case rate
     /// A regular expression.
     case pattern
     case interfaceName, address, networks
@@ -48,15 +49,16 @@ public struct FelixParameter: Hashable, Sendable {
 
   public static func named(_ field: String) -> FelixParameter? { byField[field] }
   private static let byField = Dictionary(uniqueKeysWithValues: all.map { ($0.field, $0) })
+  private static let levels = ["Trace", "Debug", "Info", "Warning", "Error", "Fatal"]
   private static let ebpf = "there is no eBPF dataplane"
 
   public static let all: [FelixParameter] = [
     .init("interfacePrefix", .text, "cali", .used),
     .init("defaultEndpointToHostAction", .word(["Drop", "Accept", "Return"]), "Drop", .used),
     .init("ipv6Support", .flag, "true", .used),
-    .init("logSeverityScreen", .word(["Debug", "Info", "Warning", "Error", "Fatal"]), "Info", .used),
+    .init("logSeverityScreen", .word(levels), "Info", .used),
     .init("logPrefix", .text, "calico-packet", .used),
-    .init("logActionRateLimit", .text, "", .used),
+    .init("logActionRateLimit", .rate, "", .used),
     .init("logActionRateLimitBurst", .whole(0...9999), "5", .used),
     .init("routeRefreshInterval", .duration, "90s", .used),
     .init("openstackRegion", .text, "", .used),
@@ -86,8 +88,8 @@ public struct FelixParameter: Hashable, Sendable {
     .init("metadataAddr", .text, "127.0.0.1", .later),
     .init("metadataPort", .whole(1...65535), "8775", .later),
     .init("logFilePath", .text, "/var/log/calico/felix.log", .later),
-    .init("logSeverityFile", .word(["Debug", "Info", "Warning", "Error", "Fatal"]), "Info", .later),
-    .init("logSeveritySys", .word(["Debug", "Info", "Warning", "Error", "Fatal"]), "Info", .later),
+    .init("logSeverityFile", .word(levels), "Info", .later),
+    .init("logSeveritySys", .word(levels), "Info", .later),
     .init("ipipEnabled", .flag, "", .later),
     .init("ipipMTU", .whole(0...65535), "0", .later),
     .init("vxlanEnabled", .flag, "", .later),
@@ -243,7 +245,7 @@ public struct FelixParameter: Hashable, Sendable {
   ]
 }
 
-/// The value of a setting that no program reads yet.
+/// The value of a setting.
 public enum FelixParameterValue: Hashable, Sendable {
   public struct FailsafePort: Hashable, Sendable {
     /// Empty means TCP, as in older documents.

@@ -1,4 +1,4 @@
-/// Felix's settings that no program reads so far: checked by their row of the table, kept as written.
+/// Felix's settings: each is checked by its row of the table, and kept as written.
 import Addresses
 import JSON
 import Names
@@ -6,27 +6,26 @@ import Resources
 import Selectors
 
 extension FieldReader {
-  func otherParameters() -> [String: FelixParameterValue] {
-    var values: [String: FelixParameterValue] = [:]
-    for row in FelixParameter.all where row.effect != .used {
+  func parameters() -> FelixConfigurationSpec {
+    var spec = FelixConfigurationSpec()
+    for row in FelixParameter.all {
       // Stored objects have few of them, and every feed reads them: there, only what is present is asked for.
       guard findings.isStrict || object[row.field] != nil, let value = value(row.field), value.string != "" else { continue }
-      guard let parsed = read(row.form, value, path(row.field)) else { continue }
-      values[row.field] = parsed
+      let errors = findings.errors.count
+      let parsed = read(row.form, value, path(row.field))
+      if findings.errors.count > errors {
+        // Half a list is something that nobody wrote. Writers never see an object with errors; of what is stored the rest counts.
+        spec.faults[row.field] = findings.errors[errors].message
+        continue
+      }
+      spec.values[row.field] = parsed
       switch row.effect {
       case .used: break
       case .later: findings.warning(path(row.field), nil, "is kept, but has no effect yet")
       case .never(let why): findings.warning(path(row.field), nil, "is kept, but has no effect here: \(why)")
       }
     }
-    return values
-  }
-
-  /// The text of a setting that has words of its own, as the table spells it.
-  func parameter(_ field: String) -> String? {
-    guard let row = FelixParameter.named(field), let value = value(field), value.string != "" else { return nil }
-    guard case .text(let text)? = read(row.form, value, path(field)) else { return nil }
-    return text
+    return spec
   }
 
   private func read(_ form: FelixParameter.Form, _ value: JSONValue, _ path: JSONPath) -> FelixParameterValue? {
@@ -58,7 +57,7 @@ extension FieldReader {
         string(member.value, reader.path(member.name)).map { (member.name, $0) }
       }
       return .map(Dictionary(pairs, uniquingKeysWith: { $1 }))
-    case .text, .duration, .selector, .pattern, .interfaceName, .address, .keyValues, .word:
+    case .text, .duration, .rate, .selector, .pattern, .interfaceName, .address, .keyValues, .word:
       return text(form, value, path).map { .text($0) }
     }
   }
@@ -83,6 +82,8 @@ extension FieldReader {
     case .interfaceName:
       return NameRules.interfaceNameFault(text).map { refuse("is not the name of an interface: \($0)") } ?? text
     case .address: return IPAddress(text) == nil ? refuse("is not an IP address") : text
+    case .rate:
+      return LogLimit(text) == nil ? refuse("is not a rate", fix: "write it like 10/second, 100/minute, 5/hour or 1/day") : text
     case .selector:
       do throws(SelectorError) {
         _ = try Selector(parsing: text)
