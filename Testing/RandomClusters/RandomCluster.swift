@@ -46,7 +46,8 @@ public struct RandomCluster: Sendable {
 
   private mutating func object() -> (Metadata, Resource.Spec) {
     switch Int.random(in: 0..<100, using: &random) {
-    case ..<40: return endpoint()
+    case ..<36: return endpoint()
+    case ..<40: return hostEndpoint()
     case ..<55: return (Metadata(name: pick(["p0", "p1", "p2"]), namespace: pick(["a", "b"])), .networkPolicy(policy(isGlobal: false)))
     case ..<70: return (Metadata(name: pick(["g0", "g1", "g2", "g3"])), .globalNetworkPolicy(policy(isGlobal: true)))
     case ..<78:
@@ -126,6 +127,17 @@ public struct RandomCluster: Sendable {
     return (metadata, .kubernetesEndpointSlice(slice))
   }
 
+  private mutating func hostEndpoint() -> (Metadata, Resource.Spec) {
+    var spec = HostEndpointSpec()
+    let node = Int.random(in: 1...2, using: &random)
+    spec.node = "n\(node)"
+    spec.interfaceName = pick(["", "*", "eth0", "eth1"])
+    for family in IPFamily.allCases where chance(60) { spec.expectedIPs.append(Self.address(node, 9, family)) }
+    if chance(40) { spec.profiles = [pick(["p1", "missing", "projectcalico-default-allow"])] }
+    if chance(30) { spec.ports.append(EndpointPort(name: "http", protocol: pick([.tcp, .udp]), port: 8080)) }
+    return (Metadata(name: "h\(Int.random(in: 0..<4, using: &random))", labels: labels()), .hostEndpoint(spec))
+  }
+
   private mutating func profile() -> (Metadata, Resource.Spec) {
     let name = pick(["kns.a", "kns.b", "ksa.a.sa1", "ksa.b.sa1", "p1"])
     var spec = ProfileSpec()
@@ -152,10 +164,11 @@ public struct RandomCluster: Sendable {
     spec.types = pick([[], [.ingress], [.egress], [.ingress, .egress]])
     spec.ingress = rules(upTo: 3)
     spec.egress = rules(upTo: 3)
-    if isGlobal, chance(5) {
-      spec.doNotTrack = true
+    if isGlobal, chance(30) {
       spec.applyOnForward = true
+      if chance(20) { spec.doNotTrack = true } else if chance(20) { spec.preDNAT = true }
     }
+    if chance(5) { spec.performanceHints = [.assumeNeededOnEveryNode] }
     return spec
   }
 

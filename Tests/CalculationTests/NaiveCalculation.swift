@@ -50,6 +50,9 @@ struct NaiveCalculation {
       case .networkSet(let spec):
         own["projectcalico.org/namespace"] = resource.key.namespace
         return Item(key: resource.key, labels: labels(own, ["kns.\(resource.key.namespace!)"]), nets: spec.nets)
+      case .hostEndpoint(let spec):
+        let ports = spec.ports.map { WorkloadEndpointSpec.NamedPort(name: $0.name, protocol: $0.ipProtocol, port: $0.port) }
+        return Item(key: resource.key, labels: labels(own, spec.profiles), nets: spec.expectedIPs.map(\.hostPrefix), ports: ports)
       case .globalNetworkSet(let spec): return Item(key: resource.key, labels: own, nets: spec.nets)
       default: return nil
       }
@@ -107,6 +110,8 @@ struct NaiveCalculation {
     }
     var interfaces: Set<String> = []
     var demands: [IPSetID: AddressSetDemand] = [:]
+    var used: [Applying] = []
+    var profilesUsed: [String] = []
     let policies = facts.resources.values.filter { $0.kind == .networkPolicy || $0.kind == .globalNetworkPolicy }
     for (block, fact) in facts.blocks where fact.affinity == node && !block.isHost { plan.routes[block] = .blackhole }
     for record in records {
@@ -118,7 +123,7 @@ struct NaiveCalculation {
       for address in endpoint.addresses where plan.routes[address.hostPrefix] == nil {
         plan.routes[address.hostPrefix] = .workload(interfaceName: spec.interfaceName)
       }
-      var applying: [(key: ResourceKey, spec: PolicySpec)] = []
+      var applying: [Applying] = []
       for policy in policies {
         guard let spec = policySpec(policy), !spec.doNotTrack, !spec.preDNAT else { continue }
         let matches: Bool
@@ -129,20 +134,44 @@ struct NaiveCalculation {
         }
         if matches { applying.append((policy.key, spec)) }
       }
-      for direction in [Direction.ingress, .egress] {
-        var tiers: [TierPlan] = []
-        let relevant = applying.filter { $0.spec.effectiveTypes.contains(direction) }
-        for tier in Set(relevant.map(\.spec.tier)).sorted(by: isBefore) {
-          let keys = relevant.filter { $0.spec.tier == tier }.sorted {
-            let (a, b) = ($0.spec.order ?? .infinity, $1.spec.order ?? .infinity)
-            return a == b ? tieBreak($0.key) < tieBreak($1.key) : a < b
-          }.map(\.key)
-          tiers.append(TierPlan(name: tier, policies: keys, defaultAction: tierSpec(tier)?.defaultAction ?? .deny))
-        }
-        if direction == .ingress { endpoint.ingress = tiers } else { endpoint.egress = tiers }
-      }
+      (endpoint.ingress, endpoint.egress) = (tiers(applying, .ingress), tiers(applying, .egress))
       plan.endpoints[record.key] = endpoint
-      for (key, spec) in applying where plan.policies[key] == nil {
+      used += applying
+      profilesUsed += spec.profiles
+    }
+
+    for record in facts.resources.values {
+      guard case .hostEndpoint(let spec) = record.spec, spec.node == node else { continue }
+      let labels = items.first { $0.key == record.key }!.labels
+      var endpoint = HostEndpointPlan(interfaceName: spec.interfaceName, expectedAddresses: Set(spec.expectedIPs).sorted())
+      // A policy that cannot be read concerns no host.
+      let applying = policies.compactMap { policy -> Applying? in
+        guard let spec = policySpec(policy), let selector = try? spec.foldedSelector(inNamespace: policy.key.namespace),
+          selector.matches({ labels[$0] })
+        else { return nil }
+        return (policy.key, spec)
+      }
+      for direction in Direction.allCases {
+        func put(_ list: WritableKeyPath<HostEndpointPlan, TierLists>, _ belongs: (PolicySpec) -> Bool) {
+          let found = tiers(applying.filter { belongs($0.spec) }, direction)
+          if direction == .ingress { endpoint[keyPath: list].ingress = found } else { endpoint[keyPath: list].egress = found }
+        }
+        put(\.untracked) { $0.doNotTrack }
+        if direction == .ingress { put(\.preDNAT) { !$0.doNotTrack && $0.preDNAT } }
+        put(\.normal) { !$0.doNotTrack && !$0.preDNAT }
+        put(\.forward) { !$0.doNotTrack && !$0.preDNAT && $0.applyOnForward }
+      }
+      endpoint.profiles = spec.profiles
+      plan.hostEndpoints[record.key] = endpoint
+      used += applying
+      profilesUsed += spec.profiles
+    }
+
+    for policy in policies {
+      if let spec = policySpec(policy), spec.performanceHints.contains(.assumeNeededOnEveryNode) { used.append((policy.key, spec)) }
+    }
+    do {
+      for (key, spec) in used where plan.policies[key] == nil {
         var folding = RuleFolding(namespace: key.namespace, tier: spec.tier)
         do {
           _ = try spec.foldedSelector(inNamespace: key.namespace)
@@ -154,7 +183,7 @@ struct NaiveCalculation {
         plan.policies[key] = folding.folded.plan
         demands.merge(folding.folded.demands) { a, _ in a }
       }
-      for name in spec.profiles {
+      for name in profilesUsed {
         let key = ResourceKey(.profile, name: name)
         if name == "projectcalico-default-allow" {
           plan.policies[key] = PolicyPlan(ingress: [RulePlan(.allow)], egress: [RulePlan(.allow)])
@@ -176,6 +205,19 @@ struct NaiveCalculation {
       plan.ipSets[id] = IPSetPlan(content: content, members: members(demand), explanation: demand.explanation)
     }
     return plan
+  }
+
+  private typealias Applying = (key: ResourceKey, spec: PolicySpec)
+
+  private func tiers(_ applying: [Applying], _ direction: Direction) -> [TierPlan] {
+    let relevant = applying.filter { $0.spec.effectiveTypes.contains(direction) }
+    return Set(relevant.map(\.spec.tier)).sorted(by: isBefore).map { tier in
+      let keys = relevant.filter { $0.spec.tier == tier }.sorted {
+        let (a, b) = ($0.spec.order ?? .infinity, $1.spec.order ?? .infinity)
+        return a == b ? tieBreak($0.key) < tieBreak($1.key) : a < b
+      }.map(\.key)
+      return TierPlan(name: tier, policies: keys, defaultAction: tierSpec(tier)?.defaultAction ?? .deny)
+    }
   }
 
   private func policySpec(_ resource: Resource) -> PolicySpec? {

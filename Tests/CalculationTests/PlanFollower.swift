@@ -45,11 +45,16 @@ struct PlanFollower {
     case .routeRemoved(let prefix): require(plan.routes[prefix] != nil, "unknown")
     case .hostEndpoint(let key, let endpoint):
       require(plan.hostEndpoints[key] != endpoint, "no difference")
+      for tier in endpoint.tiers {
+        require(!tier.policies.isEmpty, "empty tier")
+        for policy in tier.policies { require(plan.policies[policy] != nil, "refers to the missing \(policy)") }
+      }
     case .hostEndpointRemoved(let key): require(plan.hostEndpoints[key] != nil, "unknown")
     case .endpointRemoved(let key): require(plan.endpoints[key] != nil, "unknown")
     case .policyRemoved(let key):
       require(plan.policies[key] != nil, "unknown")
       require(!plan.endpoints.values.contains { ($0.ingress + $0.egress).contains { $0.policies.contains(key) } }, "still in use")
+      require(!plan.hostEndpoints.values.contains { $0.tiers.contains { $0.policies.contains(key) } }, "still in use by a host endpoint")
     case .ipSetRemoved(let id):
       require(plan.ipSets[id] != nil, "unknown")
       require(!plan.policies.values.contains { Self.sets(of: $0).contains(id) }, "still in use")
@@ -62,4 +67,8 @@ struct PlanFollower {
         [rule.source, rule.destination].flatMap { $0.sets + $0.notSets + $0.namedPorts + $0.notNamedPorts }
       })
   }
+}
+
+extension HostEndpointPlan {
+  var tiers: [TierPlan] { [normal, forward, untracked, preDNAT].flatMap { $0.ingress + $0.egress } }
 }

@@ -468,6 +468,7 @@ let allStates = [
   overlappingLess,
   tiered, tierKnown, namedPort, inherited, namespaceRelabelled, faulty, unreadable, blocks, contested, configured, defaultAllow,
   serviceAwaited, serviceServed, serviceShrunk, serviceMisplaced,
+  bareHost, fourLists, hostsOnly, hostMembers, readyEverywhere,
 ]
 
 /// Walks worth naming; every state is in one of them.
@@ -484,5 +485,6 @@ let baseWalks: [[State]] =
     [moved, contested, moved, contested, withPolicy],
     [configured, defaultAllow, configured],
     [serviceAwaited, serviceServed, serviceShrunk, serviceServed, twoEndpoints, serviceShrunk, serviceMisplaced, serviceServed],
+    [bareHost, fourLists, hostsOnly, fourLists, readyEverywhere, hostMembers, bareHost],
     allStates,
   ]

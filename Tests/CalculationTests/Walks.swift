@@ -125,6 +125,7 @@ func difference(_ got: HostPlan, _ wanted: HostPlan) -> String {
   compare("set", got.ipSets, wanted.ipSets)
   compare("policy", got.policies, wanted.policies)
   compare("endpoint", got.endpoints, wanted.endpoints)
+  compare("host endpoint", got.hostEndpoints, wanted.hostEndpoints)
   compare("route", got.routes, wanted.routes)
   return lines.joined(separator: "\n")
 }

@@ -55,7 +55,7 @@ struct ReviewTests {
   static let effects: [(ResourceKey, String, String)] = [
     (ResourceKey(.networkPolicy, namespace: "shop", name: "p"), #"{"selector":"a =="}"#, "it denies every endpoint of namespace shop"),
     (ResourceKey(.globalNetworkPolicy, name: "p"), #"{"selector":"a =="}"#, "it has no effect"),
-    (ResourceKey(.globalNetworkPolicy, name: "p"), #"{"selector":"a ==","doNotTrack":true,"applyOnForward":true}"#, "in force as it is stored"),
+    (ResourceKey(.globalNetworkPolicy, name: "p"), #"{"selector":"a ==","doNotTrack":true,"applyOnForward":true}"#, "it has no effect"),
     (
       ResourceKey(.globalNetworkPolicy, name: "p"), #"{"types":["Egress"],"egress":[{"action":"Allow"},{"action":"Allow","destination":{"nets":["10/8x"]}}]}"#,
       "egress rule 2 denies everything at its place in tier default"

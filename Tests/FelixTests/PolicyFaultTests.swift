@@ -128,14 +128,21 @@ struct PolicyMemoryTests {
     }
   }
 
-  @Test("A policy of host endpoints alone is exempt, whatever its selector")
-  func exempt() {
+  @Test("An untracked policy that becomes unreadable stays as it was; one that always was is handed on, to be reported")
+  func untracked() {
     var memory = PolicyMemory()
     var spec = PolicySpec()
-    spec.selector = "a =="
     spec.doNotTrack = true
     let global = ResourceKey(.globalNetworkPolicy, name: "g")
-    #expect(memory.readable(global, Resource(Metadata(name: "g"), .globalNetworkPolicy(spec))).finding == nil)
+    func read(_ selector: String) -> PolicyMemory.Answer {
+      spec.selector = selector
+      return memory.readable(global, Resource(Metadata(name: "g"), .globalNetworkPolicy(spec)))
+    }
+    let always = read("a ==")
+    #expect(always.input != nil && always.finding == nil)
+    _ = read("has(a)")
+    let later = read("a ==")
+    #expect(later.input == nil && later.finding?.contains("the last readable version stays in force") == true)
   }
 
   @Test("Deleted and made again unreadable, a policy has no last good version")

@@ -73,8 +73,6 @@ struct PolicyMemory {
 extension PolicySpec {
   /// Why it cannot be said to which endpoints the policy applies; nil if it can.
   func selectorFault(isGlobal: Bool) -> String? {
-    // Policies of host endpoints alone are exempt.
-    if doNotTrack || preDNAT { return nil }
     var texts = [("selector", selector), ("serviceAccountSelector", serviceAccountSelector ?? "")]
     if isGlobal { texts.append(("namespaceSelector", namespaceSelector ?? "")) }
     for (name, text) in texts where !text.isEmpty {

@@ -11,12 +11,10 @@ public enum EnforcementFault: Hashable, Sendable {
 extension PolicySpec {
   /// `namespace`: nil for a global policy. In the order of the document.
   public func enforcementFaults(inNamespace namespace: String?) -> [EnforcementFault] {
-    if !doNotTrack, !preDNAT {
-      do {
-        _ = try foldedSelector(inNamespace: namespace)
-      } catch {
-        return [.selector(reason: error.reason)]
-      }
+    do {
+      _ = try foldedSelector(inNamespace: namespace)
+    } catch {
+      return [.selector(reason: error.reason)]
     }
     let directions = effectiveTypes
     return (directions.contains(.ingress) ? EnforcementFault.of(ingress, .ingress, namespace) : [])

@@ -4,6 +4,7 @@
 ///                        ┌─ AddressSets  (all endpoints, network sets) ◄── demands ──┐
 ///  inputs ─► pending ─►  ├─ PolicyTable  (policies × local endpoints) ── in use ─► RuleFolding ─► policy plans
 ///            per key     ├─ LocalEndpoints (interfaces, addresses, blocks) ────────────────────► endpoint plans, routes
+///                        ├─ LocalHostEndpoint (this host's own interfaces) ────────────────────► host endpoint plans
 ///                        └─ tiers, profiles, FelixConfiguration
 /// ```
 ///
@@ -25,11 +26,12 @@ public struct HostCalculation: Sendable {
   private var tiers: [String: TierSpec] = [:]
   private var profiles: [String: ProfileSpec] = [:]
   private var configurations: [String: FelixConfigurationSpec] = [:]
-  private var policies = PolicyTable()
+  private(set) var policies = PolicyTable()
   private var addressSets = AddressSets()
   private var local = LocalEndpoints()
+  private(set) var localHosts: [ResourceKey: LocalHostEndpoint] = [:]
 
-  /// Places of local endpoints in `policies`.
+  /// Places of local endpoints, of workloads and hosts, in `policies`.
   private var itemByKey: [ResourceKey: Int] = [:]
   private var items = Arena<ResourceKey>()
   private var profileUses: [String: Int] = [:]
@@ -42,6 +44,7 @@ public struct HostCalculation: Sendable {
   // What was told, to tell only differences.
   private var settings = HostSettings()
   private var endpointPlans: [ResourceKey: EndpointPlan] = [:]
+  private var hostEndpointPlans: [ResourceKey: HostEndpointPlan] = [:]
   private var routes: [IPPrefix: RoutePlan] = [:]
 
   /// `node` is the name under which this host's endpoints are stored.
@@ -85,6 +88,7 @@ public struct HostCalculation: Sendable {
     plan.ipSets = addressSets.plans
     plan.policies = folded.mapValues(\.plan)
     plan.endpoints = endpointPlans
+    plan.hostEndpoints = hostEndpointPlans
     plan.routes = routes
     return plan
   }
@@ -101,8 +105,8 @@ public struct HostCalculation: Sendable {
         add("tier \(tier) does not exist; it counts as the last", to: key)
       }
     }
-    for (key, plan) in endpointPlans {
-      for name in plan.profiles where profile(name) == nil { add("profile \(name) does not exist; it denies", to: key) }
+    for (key, profiles) in endpointPlans.map({ ($0, $1.profiles) }) + hostEndpointPlans.map({ ($0, $1.profiles) }) {
+      for name in profiles where profile(name) == nil { add("profile \(name) does not exist; it denies", to: key) }
     }
     return findings
   }
@@ -113,6 +117,7 @@ public struct HostCalculation: Sendable {
     for (key, resource) in pending {
       switch key.kind {
       case .workloadEndpoint: absorbEndpoint(key, resource)
+      case .hostEndpoint: absorbHostEndpoint(key, resource)
       case .networkSet, .globalNetworkSet: absorbNetworkSet(key, resource)
       case .kubernetesEndpointSlice: absorbSlice(key, resource)
       case .networkPolicy, .globalNetworkPolicy: absorbPolicy(key, resource)
@@ -144,6 +149,25 @@ public struct HostCalculation: Sendable {
     let endpoint = LocalEndpoints.Endpoint(
       spec: spec, shape: shape, claim: LocalClaim(key, created: resource.metadata.creationTimestamp))
     local.set(key, spec.node == node ? endpoint : nil)
+  }
+
+  private mutating func absorbHostEndpoint(_ key: ResourceKey, _ resource: Resource?) {
+    let host = LocalHostEndpoint(resource)
+    if let host { addressSets.place(key, host.shape, host.holding) } else { addressSets.remove(key) }
+    if let host, host.spec.node == node {
+      let item = itemByKey[key] ?? items.add(key)
+      itemByKey[key] = item
+      localHosts[key] = host
+      let move = policies.place(host: item, host.shape)
+      markPolicies(move.before.symmetricDifference(move.after))
+      use(profiles: host.spec.profiles, by: key)
+    } else if let item = itemByKey.removeValue(forKey: key) {
+      localHosts[key] = nil
+      markPolicies(policies.remove(host: item))
+      items.remove(item)
+      use(profiles: [], by: key)
+    }
+    dirtyEndpoints.insert(key)
   }
 
   /// Namespace, orchestrator and service account are facts of the record; its writer states them as labels, and a label cannot say
@@ -314,6 +338,13 @@ public struct HostCalculation: Sendable {
     // Endpoints of one class match the same policies; their tiers are worked out once.
     var tiersByClass: [Int: (ingress: [TierPlan], egress: [TierPlan])] = [:]
     for key in dirtyEndpoints {
+      if key.kind == .hostEndpoint {
+        let plan = itemByKey[key].map { hostEndpointPlan(localHosts[key]!.spec, matches: policies.hosts.matches(ofItem: $0)) }
+        if let plan, hostEndpointPlans[key] != plan { changes.append(.hostEndpoint(key, plan)) }
+        if plan == nil, hostEndpointPlans[key] != nil { changes.append(.hostEndpointRemoved(key)) }
+        hostEndpointPlans[key] = plan
+        continue
+      }
       guard let item = itemByKey[key] else {
         if endpointPlans.removeValue(forKey: key) != nil { changes.append(.endpointRemoved(key)) }
         continue
@@ -335,7 +366,7 @@ public struct HostCalculation: Sendable {
     return changes
   }
 
-  private func tierPlans(_ matches: Set<Int>) -> (ingress: [TierPlan], egress: [TierPlan]) {
+  func tierPlans(_ matches: some Sequence<Int>) -> (ingress: [TierPlan], egress: [TierPlan]) {
     let byTier = Dictionary(grouping: matches.map { policies[$0] }, by: \.spec.tier)
     var ingress: [TierPlan] = []
     var egress: [TierPlan] = []
