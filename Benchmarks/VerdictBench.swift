@@ -143,6 +143,34 @@ enum VerdictBench {
       report.add("\(verb) stored → \(first), \(kind.rawValue)", "ms wall", afterWrite[verb]!, bar: .atMost(2))
     }
     probes.stop()
+    try await endpoints(node, resources, client, report)
     await node.end()
+  }
+
+  /// An endpoint's record goes and comes again while its interface stays: from the write to the first packet that reaches the workload.
+  /// With rules, route, permanent neighbours and the link's settings on the way; a neighbour that had to be asked for would cost a second.
+  private static func endpoints(_ node: BenchNode, _ resources: ResourceStore, _ client: Container, _ report: Report) async throws {
+    let late = try node.container("late")
+    let address = try node.attach(late, labels: ["role": "late"])
+    let stored = try await resources.list(.workloadEndpoint).items.map(\.resource).first {
+      if case .workloadEndpoint(let spec) = $0.spec { spec.ipNetworks.contains(address.hostPrefix) } else { false }
+    }
+    guard let endpoint = stored else { throw BenchProblem("the endpoint of \(address) is not stored") }
+    let probes = try ProbeStream(from: client.namespace, to: late.namespace, address: address)
+    defer { probes.stop() }
+    _ = try probes.first(after: 0, arrives: true)
+    var samples = Samples()
+    for round in 0..<(changes + 2) {
+      let start = probes.now
+      try await resources.delete(endpoint.key)
+      _ = try probes.first(after: start, arrives: false)
+      let begun = probes.now
+      let before = MonotonicInstant.now
+      _ = try await resources.apply(endpoint)
+      let seen = try probes.first(after: begun, arrives: true)
+      if round >= 2 { samples.add(Double(seen - before.nanoseconds) / 1e6) }
+    }
+    report.add("endpoint written → first passed, \(node.store.kind.rawValue)", "ms wall", samples, bar: .atMost(10))
+    report.add("the slowest of \(samples.count), \(node.store.kind.rawValue)", "ms wall", Samples(samples.quantile(1)), bar: .atMost(500))
   }
 }
