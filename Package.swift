@@ -150,7 +150,7 @@ let package = Package(
       dependencies: [
         "DatastoreProgram", "AddressPlans",
         "FelixProgram", "BGPProgram", "ControllersProgram", "NodeProgram", "LabProgram", "ExplainProgram", "Datastore", "DatastoreMemory", "Datastores", "HealthServer",
-        "ObjectViews", "OutputForms", "HostChecks", "ResourceVerbs", "Patches",
+        "ObjectViews", "OutputForms", "HostChecks", "ResourceVerbs", "Patches", "Rulesets",
         "Documents", "JSON", "Resources", "Selectors", "AddressAssignment", "Addresses", "Names", "Sockets", "NetlinkEdge", "Tables", "DatastoreEtcd", log,
         arguments,
       ],
@@ -234,7 +234,8 @@ let package = Package(
       "Addresses", "Names", log,
     ]),
     tests("Explain", [
-      "ExplainProgram", "PolicyOracle", "Datastore", "DatastoreMemory", "Documents", "JSON", "Tables", "Resources", "Addresses", "Sockets",
+      "ExplainProgram", "PolicyOracle", "HostPlans", "Rulesets", "RulesetDriver", "KernelSandbox", "NetlinkEdge", "Datastore", "DatastoreMemory",
+      "Documents", "JSON", "Tables", "Resources", "Addresses", "Sockets",
     ]),
     tests("Health", ["HealthServer", "MetricsText", "JSON", "Resources", "Sockets", "Addresses", log]),
     tests("BGPMessages", ["BGPMessages", "Octets", "Addresses"]),

@@ -14,7 +14,7 @@ def explain(lab, source, destination, *words, check=None):
     output = margay("explain", "--from", source, "--to", destination, "-o", "json", *words, "--datastore", lab.datastore)
     expect(output.code in (0, 1), f"an answer to {source} → {destination} {words}", f"exit code {output.code}: {output}")
     document = json.loads(output)
-    expect_equal(output.code, 0 if document["verdict"] == "allowed" else 1, f"the exit code with verdict {document['verdict']}")
+    expect_equal(output.code, 0 if document["verdict"] == "allow" else 1, f"the exit code with verdict {document['verdict']}")
     return document
 
 
@@ -43,7 +43,7 @@ def cells_agree(lab):
                     words = ["--protocol", kind] + (["--port", str(port)] if port else [])
                     for answer in explain(lab, name, target, *words)["families"]:
                         family = 4 if answer["family"] == "IPv4" else 6
-                        expected = answer["verdict"] == "allowed"
+                        expected = answer["verdict"] == "allow"
                         seen = _reaches(kind, port, loads[name], destination, family, expected)
                         expect(seen == expected, f"{name} → {target} {kind} {port or ''} IPv{family} to be {answer['verdict']} ({answer['because']})", seen)
                         count += 1

@@ -9,6 +9,16 @@ public struct Cluster: Sendable {
   public var unreadable: [ResourceKey: String] = [:]
   public init() {}
 
+  /// What files say; of two documents for one object the last one counts, as if they were applied in turn.
+  public init(_ objects: [(resource: Resource, document: JSONValue)]) {
+    var byKey: [ResourceKey: Resource] = [:]
+    for (resource, document) in objects {
+      byKey[resource.key] = resource
+      documents[resource.key] = document
+    }
+    resources = byKey.values.sorted { $0.key < $1.key }
+  }
+
   public static func read(_ store: ResourceStore) async throws(ResourceStoreError) -> Cluster {
     var cluster = Cluster()
     for kind in Kind.allCases {

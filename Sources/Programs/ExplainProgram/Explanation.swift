@@ -29,17 +29,20 @@ public struct Explanation: Sendable {
     public var family: IPFamily { packet.to.family }
   }
 
-  /// The policy of one workload in one direction, on that workload's host.
+  /// The policy of one endpoint at one place of the way, on that endpoint's host.
   public struct Side: Sendable {
     public var direction: Direction
+    public var stage: Stage
     public var endpoint: Entity
     /// False if the packet is decided before it comes here; the verdict is then what this side would say.
     public var isAsked: Bool
     public var verdict: Verdict
     public var tiers: [Tier]
     public var profiles: [Consulted]
-    /// The step that ends the profiles, if none of them decided.
+    /// The step that ends the profiles, if none of them decided; or the failsafe port that came before everything.
     public var end: Verdict.Step?
+    /// Untracked and pre-DNAT policy may leave a packet to what comes behind.
+    public var isDecided: Bool { verdict.trail.last.map { $0.outcome == .allowed || $0.outcome == .denied } ?? false }
   }
 
   public struct Tier: Sendable {
@@ -92,20 +95,28 @@ public struct Explanation: Sendable {
     let verdict = oracle.verdict(packet)
     let (from, to) = (end(from, packet.from), end(to, packet.to))
     var sides: [Side] = []
-    for (direction, endpoint) in [(Direction.egress, from.endpoint), (.ingress, to.endpoint)] {
+    let (fromHost, toHost) = (oracle.hostEndpoint(of: from.endpoint?.node ?? from.node), oracle.hostEndpoint(of: to.endpoint?.node ?? to.node))
+    // In the order of the way.
+    let places: [(Direction, Stage, Entity?)] = [
+      (.egress, .workload, from.endpoint), (.egress, .untracked, fromHost), (.egress, .forward, fromHost), (.egress, .host, fromHost),
+      (.ingress, .untracked, toHost), (.ingress, .preDNAT, toHost), (.ingress, .forward, toHost), (.ingress, .host, toHost),
+      (.ingress, .workload, to.endpoint),
+    ]
+    for (direction, stage, endpoint) in places {
       guard let endpoint else { continue }
-      let isAsked = verdict.trail.contains { $0.direction == direction }
-      // What has no say at all (a host to its own workload, a packet of no connection) is told by the verdict alone.
-      guard isAsked || verdict.decisions.last?.direction != nil else { continue }
-      sides.append(side(packet, direction, endpoint, isAsked: isAsked, oracle, cluster))
+      let isAsked = verdict.trail.contains { $0.direction == direction && $0.stage == stage && $0.endpoint == endpoint.key }
+      // What has no say at all (a host to its own workload, a packet of no connection) is told by the verdict alone, and a host without
+      // a policy at a place is not worth a word.
+      guard isAsked || stage == .workload && verdict.decisions.last?.direction != nil else { continue }
+      sides.append(side(packet, direction, stage, endpoint, isAsked: isAsked, oracle, cluster))
     }
     return Answer(packet: packet, from: from, to: to, verdict: verdict, sides: sides)
   }
 
   private static func side(
-    _ packet: Packet, _ direction: Direction, _ endpoint: Entity, isAsked: Bool, _ oracle: PolicyOracle, _ cluster: Cluster
+    _ packet: Packet, _ direction: Direction, _ stage: Stage, _ endpoint: Entity, isAsked: Bool, _ oracle: PolicyOracle, _ cluster: Cluster
   ) -> Side {
-    let verdict = oracle.judgement(packet, direction, at: endpoint)
+    let verdict = oracle.judgement(packet, direction, at: endpoint, stage)
     func consulted(_ key: ResourceKey, _ steps: [Verdict.Step]) -> Consulted {
       var rules: [Int: JSONValue] = [:]
       for step in steps { if let index = step.ruleIndex { rules[index] = cluster.rule(key, direction, index) } }
@@ -113,12 +124,12 @@ public struct Explanation: Sendable {
     }
     func isEnd(_ step: Verdict.Step) -> Bool {
       switch step.finding {
-      case .endOfTier, .endOfProfiles: true
+      case .endOfTier, .endOfProfiles, .failsafe: true
       default: false
       }
     }
     var tiers: [Tier] = []
-    for (tier, policies) in oracle.policies(for: endpoint, direction) {
+    for (tier, policies) in oracle.policies(for: endpoint, direction, stage) {
       let steps = verdict.trail.filter { $0.tier == tier.name }
       tiers.append(
         Tier(
@@ -126,12 +137,12 @@ public struct Explanation: Sendable {
           end: steps.first(where: isEnd)))
     }
     let rest = verdict.trail.filter { $0.tier == nil }
-    let profiles = endpoint.profiles.map { name in
+    let profiles = (stage == .workload || stage == .host ? endpoint.profiles : []).map { name in
       let key = ResourceKey(.profile, name: name)
       return consulted(key, rest.filter { $0.policy == key })
     }
     return Side(
-      direction: direction, endpoint: endpoint, isAsked: isAsked, verdict: verdict, tiers: tiers, profiles: profiles,
+      direction: direction, stage: stage, endpoint: endpoint, isAsked: isAsked, verdict: verdict, tiers: tiers, profiles: profiles,
       end: rest.first(where: isEnd))
   }
 

@@ -44,9 +44,13 @@ extension Explanation {
 
   private func text(_ side: Side, _ answer: Answer, _ palette: Palette, _ isComplete: Bool, _ counters: LiveCounters?) -> String {
     let host = side.endpoint.node.isEmpty ? "" : ", on \(side.endpoint.node)"
-    var text = "\(palette("\(side.direction.rawValue.lowercased()) of \(side.endpoint.name)", .bold))\(host): "
+    var text = "\(palette("\(Self.words(side)) of \(side.endpoint.name)", .bold))\(host): "
     let outcome = side.verdict.isAllowed ? palette("allowed", .green) : palette("denied", .red)
-    text += side.isAsked ? "\(outcome) by \(side.verdict.decidedBy)\n" : "not asked; would be \(outcome) by \(side.verdict.decidedBy)\n"
+    if !side.isDecided {
+      text += "nothing decides, on to the next place\n"
+    } else {
+      text += side.isAsked ? "\(outcome) by \(side.verdict.decidedBy)\n" : "not asked; would be \(outcome) by \(side.verdict.decidedBy)\n"
+    }
     var lines: [(margin: Int, name: String, what: String, detail: String)] = []
     func add(_ margin: Int, _ consulted: Consulted) {
       let name = consulted.key.kind == .profile ? "profile \(consulted.key.name)" : consulted.key.description
@@ -76,7 +80,9 @@ extension Explanation {
       }
     }
     for profile in side.profiles where isComplete || !profile.steps.isEmpty { add(2, profile) }
-    if let end = side.end {
+    if let end = side.end, case .failsafe = end.finding {
+      lines.append((2, "failsafe port", end.outcome == .allowed ? "Allow" : "not asked here", end.reason))
+    } else if let end = side.end {
       lines.append((2, side.endpoint.profiles.isEmpty ? "no policy applies, and there is no profile" : "no profile decides", "Deny", ""))
       live(2, end)
     }
@@ -101,6 +107,14 @@ extension Explanation {
   }
 
   // MARK: Words
+
+  /// `ingress`, `untracked ingress`, `forward egress`
+  static func words(_ side: Side) -> String {
+    switch side.stage {
+    case .workload, .host: side.direction.rawValue.lowercased()
+    default: "\(side.stage.rawValue) \(side.direction.rawValue.lowercased())"
+    }
+  }
 
   /// `TCP shop/client-1 → shop/web-1 port 80`
   static func words(_ packet: Packet, _ from: String, _ to: String) -> String {
@@ -144,7 +158,7 @@ extension Explanation {
   /// `ingress of shop/db-1, end of tier default (Deny)`
   static func decision(_ step: Verdict.Step) -> String {
     guard let direction = step.direction, let name = step.endpointName else { return step.brief }
-    return "\(direction.rawValue.lowercased()) of \(name), \(step.brief)"
+    return "\(step.side(direction)) of \(name), \(step.brief)"
   }
 
   static func afterwards(_ answer: Answer) -> String {

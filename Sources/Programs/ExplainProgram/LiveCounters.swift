@@ -42,7 +42,7 @@ public struct LiveCounters: Sendable {
 
   public init(_ explanation: Explanation, in cluster: Cluster, kernel: KernelRuleset?) {
     self.kernel = kernel ?? KernelRuleset()
-    for side in explanation.answers.flatMap(\.sides) {
+    for side in explanation.answers.flatMap(\.sides) where side.stage == .workload {
       let (key, node) = (SideKey(endpoint: side.endpoint.key, direction: side.direction), side.endpoint.node)
       if absent.contains(key) { continue }
       if hosts[node] == nil { hosts[node] = Self.host(node, cluster) }
@@ -83,7 +83,7 @@ public struct LiveCounters: Sendable {
   /// The kernel's rules that stand for this step in this family: one for each alternative of the rule.
   public func rules(for step: Explanation.Step, _ side: Explanation.Side, _ family: IPFamily) -> [LiveRule] {
     let key = SideKey(endpoint: side.endpoint.key, direction: side.direction)
-    guard !absent.contains(key), let host = hosts[side.endpoint.node], let group = host.groups[key] else { return [] }
+    guard side.stage == .workload, !absent.contains(key), let host = hosts[side.endpoint.node], let group = host.groups[key] else { return [] }
     func find(_ chainName: String, _ comment: String) -> [LiveRule] {
       guard let chain = host.chains[chainName], let held = kernel.chains[chainName], held.holds(chain) else { return [] }
       return zip(chain.rules, held.rules).filter { rule, _ in
@@ -104,7 +104,7 @@ public struct LiveCounters: Sendable {
     case .endOfTier(let action): return inGroup(KernelNames.endOfTier(step.tier ?? "", action))
     case .endOfProfiles: return inGroup(KernelNames.endOfProfiles)
     case .missingProfile: return step.policy.map { inGroup(KernelNames.missing($0)) } ?? []
-    case .decidesNothing, .beyondPolicy: return []
+    case .decidesNothing, .failsafe, .beyondPolicy: return []
     }
   }
 

@@ -36,9 +36,10 @@ struct Places {
     self.nodes = nodes
   }
 
-  /// `shop/web-1`, `web-1`, the endpoint's own name, `node/host1`, or an address.
+  /// `shop/web-1`, `web-1`, the endpoint's own name, `host:host1` (or `node/host1`), or an address.
   func place(_ word: String) throws(QuestionProblem) -> Place {
     if let address = IPAddress(word) { return Place(kind: .address, name: word, addresses: [address.family: address]) }
+    if word.hasPrefix("host:") { return try node(String(word.dropFirst("host:".count))) }
     let parts = word.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
     if parts.count == 2, parts[0] == "node" { return try node(parts[1]) }
     let (namespace, name) = parts.count == 2 ? (parts[0], parts[1]) : (nil, word)

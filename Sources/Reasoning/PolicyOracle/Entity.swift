@@ -1,4 +1,4 @@
-/// Something with addresses and labels: a workload endpoint or a network set.
+/// Something with addresses and labels: a workload endpoint, a host endpoint or a network set.
 import Addresses
 import Resources
 import Selectors
@@ -34,6 +34,19 @@ public struct Entity: Sendable {
     name = spec.pod.isEmpty ? resource.key.qualifiedName : "\(namespace ?? "")/\(spec.pod)"
     self.profiles = spec.profiles
     ports = spec.ports
+  }
+
+  /// `*` and what names no interface have the addresses that their writer expects, if any.
+  init?(hostEndpoint resource: Resource, _ profiles: [String: ProfileSpec]) {
+    guard case .hostEndpoint(let spec) = resource.spec else { return nil }
+    self.resource = resource
+    (labels, origins) = Self.inherit(resource.metadata.labels, spec.profiles, profiles)
+    nets = spec.expectedIPs.map(\.hostPrefix)
+    node = spec.node
+    interfaceName = spec.interfaceName
+    name = resource.metadata.name
+    self.profiles = spec.profiles
+    ports = spec.ports.map { WorkloadEndpointSpec.NamedPort(name: $0.name, protocol: $0.ipProtocol, port: $0.port) }
   }
 
   init?(networkSet resource: Resource, _ profiles: [String: ProfileSpec]) {

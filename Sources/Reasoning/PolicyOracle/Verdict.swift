@@ -73,6 +73,8 @@ public struct Verdict: Hashable, Sendable, CustomStringConvertible {
     /// The policy or profile applies and none of its rules decided; how many there are.
     case decidesNothing(rules: Int)
     case endOfTier(TierSpec.DefaultAction)
+    /// The host's settings let it through here; `isLast` if nothing of the host is asked behind.
+    case failsafe(String, isLast: Bool)
     case builtInProfile
     case missingProfile
     case endOfProfiles(isEmpty: Bool)
@@ -83,6 +85,7 @@ public struct Verdict: Hashable, Sendable, CustomStringConvertible {
   public struct Step: Hashable, Sendable, CustomStringConvertible {
     /// Nil where no workload's policy speaks.
     public var direction: Direction?
+    public var stage: Stage? = nil
     public var endpoint: ResourceKey?
     /// `namespace/pod`, or the endpoint's qualified name.
     public var endpointName: String?
@@ -93,8 +96,8 @@ public struct Verdict: Hashable, Sendable, CustomStringConvertible {
 
     public var outcome: Outcome {
       switch finding {
-      case .matches(_, .allow), .builtInProfile, .beyondPolicy(isAllowed: true, _): .allowed
-      case .matches(_, .pass), .endOfTier(.pass): .passed
+      case .matches(_, .allow), .builtInProfile, .failsafe(_, isLast: true), .beyondPolicy(isAllowed: true, _): .allowed
+      case .failsafe(_, isLast: false), .matches(_, .pass), .endOfTier(.pass): .passed
       case .matches(_, .log): .logged
       case .doesNotMatch, .decidesNothing, .cannotBeEnforced(_, .log, _): .notMatched
       case .matches(_, .deny), .cannotBeEnforced, .cannotBeRead, .endOfTier(.deny), .missingProfile, .endOfProfiles,
@@ -120,6 +123,7 @@ public struct Verdict: Hashable, Sendable, CustomStringConvertible {
       case .cannotBeRead(let fault): "\(fault); Deny"
       case .decidesNothing(let rules): rules == 0 ? "no rules" : rules == 1 ? "its one rule decides nothing" : "none of its \(rules) rules decides"
       case .endOfTier(let action): "end of tier, \(action.rawValue)"
+      case .failsafe(let why, let isLast): "failsafe port, \(isLast ? "Allow" : "not asked here"): \(why)"
       case .builtInProfile: "built-in profile, Allow"
       case .missingProfile: "the profile does not exist, Deny"
       case .endOfProfiles(let isEmpty): isEmpty ? "no policy and no profile, Deny" : "no profile matched, Deny"
@@ -138,6 +142,7 @@ public struct Verdict: Hashable, Sendable, CustomStringConvertible {
       case .cannotBeRead: "\(name) (cannot be read, Deny)"
       case .decidesNothing: name
       case .endOfTier(let action): "end of tier \(tier ?? "") (\(action.rawValue))"
+      case .failsafe(_, let isLast): isLast ? "failsafe port (Allow)" : "failsafe port"
       case .builtInProfile: "profile \(name)"
       case .missingProfile: "profile \(name) (missing, Deny)"
       case .endOfProfiles(let isEmpty): isEmpty ? "no policy and no profile" : "no profile matched"
@@ -145,10 +150,18 @@ public struct Verdict: Hashable, Sendable, CustomStringConvertible {
       }
     }
 
+    /// `egress`, and of a host endpoint the place as well: `untracked ingress`, `forward egress`.
+    package func side(_ direction: Direction) -> String {
+      switch stage {
+      case nil, .workload, .host: direction.rawValue.lowercased()
+      case let stage?: "\(stage.rawValue) \(direction.rawValue.lowercased())"
+      }
+    }
+
     /// `egress of default/web-1: tier default, GlobalNetworkPolicy deny-all: end of tier, Deny`
     public var description: String {
       var parts: [String] = []
-      if let direction, let endpointName { parts.append("\(direction.rawValue.lowercased()) of \(endpointName)") }
+      if let direction, let endpointName { parts.append("\(side(direction)) of \(endpointName)") }
       let place = [tier.map { "tier \($0)" }, policy?.description].compactMap(\.self)
       if !place.isEmpty { parts.append(place.joined(separator: ", ")) }
       parts.append(reason)
