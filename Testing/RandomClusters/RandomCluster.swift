@@ -48,7 +48,8 @@ public struct RandomCluster: Sendable {
     switch Int.random(in: 0..<100, using: &random) {
     case ..<36: return endpoint()
     case ..<40: return hostEndpoint()
-    case ..<55: return (Metadata(name: pick(["p0", "p1", "p2"]), namespace: pick(["a", "b"])), .networkPolicy(policy(isGlobal: false)))
+    case ..<53: return (Metadata(name: pick(["p0", "p1", "p2"]), namespace: pick(["a", "b"])), .networkPolicy(policy(isGlobal: false)))
+    case ..<57: return staged()
     case ..<70: return (Metadata(name: pick(["g0", "g1", "g2", "g3"])), .globalNetworkPolicy(policy(isGlobal: true)))
     case ..<78:
       return (
@@ -114,6 +115,19 @@ public struct RandomCluster: Sendable {
     if chance(20) { spec.ports.append(.init(name: "dns", protocol: .udp, port: 53)) }
     if chance(10) { spec.allowSpoofedSourcePrefixes = [IPPrefix("192.0.2.0/24")!] }
     return (Metadata(name: "w\(Int.random(in: 0..<6, using: &random))", namespace: namespace, labels: labels()), .workloadEndpoint(spec))
+  }
+
+  /// What decides nothing, whatever it says.
+  private mutating func staged() -> (Metadata, Resource.Spec) {
+    let action: StagedAction = pick([.set, .set, .delete, .learn, .ignore])
+    if chance(40) {
+      return (
+        Metadata(name: pick(["g0", "g1", "g9"])),
+        .stagedGlobalNetworkPolicy(StagedPolicySpec(action == .delete ? PolicySpec() : policy(isGlobal: true), stagedAction: action))
+      )
+    }
+    let metadata = Metadata(name: pick(["p0", "p1", "p9"]), namespace: pick(["a", "b"]))
+    return (metadata, .stagedNetworkPolicy(StagedPolicySpec(action == .delete ? PolicySpec() : policy(isGlobal: false), stagedAction: action)))
   }
 
   private mutating func slice() -> (Metadata, Resource.Spec) {

@@ -112,7 +112,7 @@ struct NaiveCalculation {
     var demands: [IPSetID: AddressSetDemand] = [:]
     var used: [Applying] = []
     var profilesUsed: [String] = []
-    let policies = facts.resources.values.filter { $0.kind == .networkPolicy || $0.kind == .globalNetworkPolicy }
+    let policies = facts.resources.values.filter { $0.kind == .networkPolicy || $0.kind == .globalNetworkPolicy || isStaged($0.key) }
     for (block, fact) in facts.blocks where fact.affinity == node && !block.isHost { plan.routes[block] = .blackhole }
     for record in records {
       guard case .workloadEndpoint(let spec) = record.spec, interfaces.insert(spec.interfaceName).inserted else { continue }
@@ -153,7 +153,8 @@ struct NaiveCalculation {
       }
       for direction in Direction.allCases {
         func put(_ list: WritableKeyPath<HostEndpointPlan, TierLists>, _ belongs: (PolicySpec) -> Bool) {
-          let found = tiers(applying.filter { belongs($0.spec) }, direction)
+          // Staged policies are asked for workloads' packets only.
+          let found = tiers(applying.filter { !isStaged($0.key) && belongs($0.spec) }, direction)
           if direction == .ingress { endpoint[keyPath: list].ingress = found } else { endpoint[keyPath: list].egress = found }
         }
         put(\.untracked) { $0.doNotTrack }
@@ -216,11 +217,39 @@ struct NaiveCalculation {
         let (a, b) = ($0.spec.order ?? .infinity, $1.spec.order ?? .infinity)
         return a == b ? tieBreak($0.key) < tieBreak($1.key) : a < b
       }.map(\.key)
-      return TierPlan(name: tier, policies: keys, defaultAction: tierSpec(tier)?.defaultAction ?? .deny)
+      var plan = TierPlan(name: tier, policies: keys.filter { !isStaged($0) }, defaultAction: tierSpec(tier)?.defaultAction ?? .deny)
+      for (index, key) in keys.enumerated() where isStaged(key) {
+        plan.staged.append(StagedPlace(key, index: keys[..<index].count { !isStaged($0) }))
+      }
+      if plan.policies.isEmpty {
+        plan.wouldDeny = plan.defaultAction == .deny
+        plan.defaultAction = .pass
+      }
+      return plan
+    }
+  }
+
+  private func isStaged(_ key: ResourceKey) -> Bool { key.kind.rawValue.hasPrefix("Staged") }
+  private func enforcedKey(_ key: ResourceKey) -> ResourceKey {
+    switch key.kind {
+    case .stagedNetworkPolicy: ResourceKey(.networkPolicy, namespace: key.namespace, name: key.name)
+    case .stagedKubernetesNetworkPolicy: ResourceKey(.networkPolicy, namespace: key.namespace, name: "knp.default." + key.name)
+    case .stagedGlobalNetworkPolicy: ResourceKey(.globalNetworkPolicy, name: key.name)
+    default: key
     }
   }
 
   private func policySpec(_ resource: Resource) -> PolicySpec? {
+    if isStaged(resource.key) {
+      guard let (action, proposed) = resource.stagedProposal, action != .ignore else { return nil }
+      let target = facts.resources[enforcedKey(resource.key)]
+      guard let spec = action == .delete ? target.flatMap(rawSpec) : proposed else { return nil }
+      // An unreadable one is without effect, in a namespace too.
+      return (try? spec.foldedSelector(inNamespace: resource.key.namespace)) == nil ? nil : spec
+    }
+    return rawSpec(resource)
+  }
+  private func rawSpec(_ resource: Resource) -> PolicySpec? {
     switch resource.spec {
     case .networkPolicy(let spec), .globalNetworkPolicy(let spec):
       // An unreadable global policy is without effect.
@@ -229,7 +258,10 @@ struct NaiveCalculation {
     default: return nil
     }
   }
-  private func tieBreak(_ key: ResourceKey) -> String { "\(key.name)/\(key.namespace ?? "")/\(key.kind.rawValue)" }
+  private func tieBreak(_ key: ResourceKey) -> String {
+    let enforced = enforcedKey(key)
+    return "\(enforced.name)/\(enforced.namespace ?? "")/\(enforced.kind.rawValue) \(isStaged(key) ? key.kind.rawValue : "~")"
+  }
   private func tierSpec(_ name: String) -> TierSpec? {
     if case .tier(let spec)? = facts.resources[ResourceKey(.tier, name: name)]?.spec { return spec }
     switch name {

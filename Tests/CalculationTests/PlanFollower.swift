@@ -38,8 +38,9 @@ struct PlanFollower {
     case .endpoint(let key, let endpoint):
       require(plan.endpoints[key] != endpoint, "unchanged")
       for tier in endpoint.ingress + endpoint.egress {
-        require(!tier.policies.isEmpty, "empty tier")
-        for policy in tier.policies { require(plan.policies[policy] != nil, "refers to the missing \(policy)") }
+        require(!tier.policies.isEmpty || !tier.staged.isEmpty, "empty tier")
+        require(!tier.policies.isEmpty || tier.defaultAction == .pass, "a tier of staged policies decides something")
+        for policy in tier.policies + tier.staged.map(\.policy) { require(plan.policies[policy] != nil, "refers to the missing \(policy)") }
       }
     case .route(let prefix, let route): require(plan.routes[prefix] != route, "unchanged")
     case .routeRemoved(let prefix): require(plan.routes[prefix] != nil, "unknown")

@@ -463,12 +463,89 @@ let serviceMisplaced = serviceServed.with(
   $0.endpoints[web]!.egress = []
 }
 
+// MARK: Staged policies
+
+func staged(_ name: String, _ action: StagedAction = .set, order: Double? = nil, selector: String = "role == 'web'", ingress: [Rule] = []) -> Resource {
+  var spec = PolicySpec()
+  if action != .delete {
+    spec.order = order
+    spec.selector = selector
+    spec.ingress = ingress
+    spec.types = [.ingress]
+  }
+  return Resource(
+    Metadata(name: name, namespace: "default"), .stagedNetworkPolicy(StagedPolicySpec(spec, stagedAction: action)))
+}
+func stagedKey(_ name: String) -> ResourceKey { key(.stagedNetworkPolicy, name, "default") }
+
+let stagedBeside = withPolicy.with(
+  "staged policies before, in the place of and behind an enforced one; one is to be ignored",
+  [
+    staged("early", order: 1, ingress: [Rule(.deny, protocol: .udp)]), staged("allow-db", ingress: [Rule(.deny)]), staged("late", .learn),
+    staged("no", .ignore, ingress: [Rule(.deny)]), staged("broken", selector: "role ==", ingress: [Rule(.deny)]),
+  ]
+) {
+  var udp = RulePlan(.deny)
+  udp.ipProtocol = .udp
+  $0.policies[stagedKey("early")] = PolicyPlan(ingress: [udp])
+  $0.policies[stagedKey("allow-db")] = PolicyPlan(ingress: [RulePlan(.deny)])
+  $0.policies[stagedKey("late")] = PolicyPlan()
+  $0.endpoints[web]!.ingress[0].staged = [
+    StagedPlace(stagedKey("early"), index: 0), StagedPlace(stagedKey("allow-db"), index: 0), StagedPlace(stagedKey("late"), index: 1),
+  ]
+}
+
+let stagedDeletion = withPolicy.with("a policy would be deleted", [staged("allow-db", .delete), staged("nobody", .delete)]) {
+  $0.policies[stagedKey("allow-db")] = $0.policies[allowDB]
+  $0.endpoints[web]!.ingress[0].staged = [StagedPlace(stagedKey("allow-db"), index: 0)]
+}
+
+let stagedAlone = twoEndpoints.with(
+  "a Kubernetes policy is staged where no policy is enforced",
+  [
+    Resource(
+      Metadata(name: "db-only", namespace: "default"),
+      .stagedKubernetesNetworkPolicy(
+        {
+          var spec = StagedKubernetesPolicySpec()
+          spec.podSelector = LabelSelector()
+          spec.podSelector!.matchLabels = ["role": "web"]
+          spec.policyTypes = [.ingress]
+          var rule = StagedKubernetesPolicySpec.Rule()
+          var peer = StagedKubernetesPolicySpec.Peer()
+          peer.ipBlock = .init(cidr: IPPrefix("10.2.0.0/16")!, except: [IPPrefix("10.2.9.0/24")!])
+          rule.peers = [peer]
+          var port = StagedKubernetesPolicySpec.Port()
+          port.port = .port(80)
+          port.endPort = 90
+          rule.ports = [port]
+          spec.ingress = [rule]
+          return spec
+        }()))
+  ]
+) {
+  let staged = key(.stagedKubernetesNetworkPolicy, "db-only", "default")
+  var allow = RulePlan(.allow)
+  allow.ipProtocol = .tcp
+  allow.family = .v4
+  allow.source.nets = [IPPrefix("10.2.0.0/16")!]
+  allow.source.notNets = [IPPrefix("10.2.9.0/24")!]
+  allow.destination.ports = [80...90]
+  $0.policies[staged] = PolicyPlan(ingress: [allow])
+  // No end of tier: packets go on to the profiles as if it were not there.
+  var tier = TierPlan(name: "default", policies: [], defaultAction: .pass)
+  tier.staged = [StagedPlace(staged, index: 0)]
+  tier.wouldDeny = true
+  $0.endpoints[web]!.ingress = [tier]
+}
+
 let allStates = [
   empty, lonely, initialised, twoEndpoints, withPolicy, remoteRelabelled, sharedAddress, policyElsewhere, moved, overlapping,
   overlappingLess,
   tiered, tierKnown, namedPort, inherited, namespaceRelabelled, faulty, unreadable, blocks, contested, configured, defaultAllow,
   serviceAwaited, serviceServed, serviceShrunk, serviceMisplaced,
   bareHost, fourLists, hostsOnly, hostMembers, readyEverywhere,
+  stagedBeside, stagedDeletion, stagedAlone,
 ]
 
 /// Walks worth naming; every state is in one of them.
@@ -484,6 +561,7 @@ let baseWalks: [[State]] =
     [blocks, initialised, blocks, empty],
     [moved, contested, moved, contested, withPolicy],
     [configured, defaultAllow, configured],
+    [withPolicy, stagedBeside, stagedDeletion, withPolicy, stagedAlone, stagedDeletion, twoEndpoints],
     [serviceAwaited, serviceServed, serviceShrunk, serviceServed, twoEndpoints, serviceShrunk, serviceMisplaced, serviceServed],
     [bareHost, fourLists, hostsOnly, fourLists, readyEverywhere, hostMembers, bareHost],
     allStates,

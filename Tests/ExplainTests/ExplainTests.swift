@@ -52,6 +52,34 @@ struct ExplainTests {
     try expectGolden(explanation.text(Palette(coloured: false), isComplete: asked.isComplete), "\(asked.title).txt")
   }
 
+  @Test("Tells what staged policies would change, each alone and all together")
+  func staged() async throws {
+    func stored(_ kind: Kind, _ name: String, _ spec: String) -> (key: ResourceKey, value: String) {
+      let key = ResourceKey(kind, namespace: "shop", name: name)
+      let namespace = kind.isNamespaced ? #","namespace":"shop""# : ""
+      return (
+        key, #"{"apiVersion":"projectcalico.org/v3","kind":"\#(kind.rawValue)","metadata":{"name":"\#(name)"\#(namespace)},"spec":\#(spec)}"#)
+    }
+    let cluster = try await Shop.cluster([
+      stored(.stagedNetworkPolicy, "web", #"{"stagedAction":"Delete"}"#),
+      stored(.stagedGlobalNetworkPolicy, "lock", #"{"selector":"app == 'web'","order":1,"types":["Ingress"],"ingress":[{"action":"Deny"}]}"#),
+      stored(.stagedGlobalNetworkPolicy, "ignored", #"{"stagedAction":"Ignore","selector":"all()","ingress":[{"action":"Deny"}]}"#),
+      stored(.stagedNetworkPolicy, "elsewhere", #"{"selector":"app == 'db'","ingress":[{"action":"Deny"}]}"#),
+      stored(.stagedKubernetesNetworkPolicy, "clients", #"{"podSelector":{"matchLabels":{"app":"client"}},"policyTypes":["Egress"]}"#),
+    ])
+    let explanation = try Explanation(question("client-1", "shop/web-1", port: 80), in: cluster)
+    #expect(explanation.isAllowed)
+    let lines = explanation.text(Palette(coloured: false)).split(separator: "\n").filter { $0.hasPrefix("staged") }
+    #expect(
+      lines == [
+        "staged StagedGlobalNetworkPolicy lock: would deny: ingress of shop/web-1, lock rule 1 (Deny)",
+        "staged StagedKubernetesNetworkPolicy shop/clients: would deny: egress of shop/client-1, end of tier default (Deny)",
+        "staged StagedNetworkPolicy shop/web: would allow: ingress of shop/web-1, profile kns.shop",
+        "staged all staged policies together: would deny: egress of shop/client-1, end of tier default (Deny)",
+      ])
+    #expect(explanation.json()["families"]?.array?[0]["staged"]?.array?.count == 4)
+  }
+
   @Test("Has one shape for programs")
   func json() async throws {
     let explanation = try Explanation(question("client-1", "shop/web-1"), in: try await Shop.cluster())

@@ -62,6 +62,7 @@ struct PlanMaker {
   static let sets = (0..<4).map { IPSetID("s:\($0)") }
   static let portSets = (0..<2).map { IPSetID("n:\($0)") }
   static let policies = (0..<4).map { policyKey("p\($0)") } + (0..<2).map { ResourceKey(.globalNetworkPolicy, name: "g\($0)") }
+    + (0..<2).map { ResourceKey(.stagedNetworkPolicy, namespace: "default", name: "p\($0)") }
   static let profiles = (0..<3).map { "kns.\($0)" }
   static let prefixes = ["10.0.0.1/32", "10.0.0.2/32", "10.0.0.0/24", "10.0.0.0/8", "10.0.1.0/24", "fd00::1/128",
     "fd00::/64"].map { prefix($0) }
@@ -105,8 +106,16 @@ struct PlanMaker {
   mutating func policy() -> PolicyPlan { PolicyPlan(ingress: rules(), egress: rules()) }
   mutating func tiers(_ known: [ResourceKey]) -> [TierPlan] {
     ["a", "b"].compactMap { name in
-      let chosen = known.filter { $0.kind != .profile && chance(40) }
-      return chosen.isEmpty ? nil : TierPlan(name: name, policies: chosen.sorted(), defaultAction: chance(30) ? .pass : .deny)
+      let chosen = known.filter { $0.kind != .profile && $0.kind != .stagedNetworkPolicy && chance(40) }
+      var tier = TierPlan(name: name, policies: chosen.sorted(), defaultAction: chance(30) ? .pass : .deny)
+      for staged in known where staged.kind == .stagedNetworkPolicy && chance(40) {
+        tier.staged.append(StagedPlace(staged, index: tier.staged.last.map { max($0.index, chosen.count - 1) } ?? 0))
+      }
+      if chosen.isEmpty {
+        tier.wouldDeny = tier.defaultAction == .deny
+        tier.defaultAction = .pass
+      }
+      return chosen.isEmpty && tier.staged.isEmpty ? nil : tier
     }
   }
 

@@ -123,9 +123,6 @@ extension ResourceCodec {
     .calicoNodeStatus: "nodes tell their state under Calico's status keys and over HTTP",
     .hostEndpoint: "policies apply to workloads only",
     .liveMigration: "a workload's routes move when its endpoint does",
-    .stagedGlobalNetworkPolicy: "staged policies are not evaluated",
-    .stagedKubernetesNetworkPolicy: "staged policies are not evaluated",
-    .stagedNetworkPolicy: "staged policies are not evaluated",
   ]
 }
 

@@ -26,6 +26,8 @@ public struct Explanation: Sendable {
     public var to: End
     public var verdict: Verdict
     public var sides: [Side]
+    /// What would be different with staged policies.
+    public var proposals: [Proposal]
     public var family: IPFamily { packet.to.family }
   }
 
@@ -110,7 +112,7 @@ public struct Explanation: Sendable {
       guard isAsked || stage == .workload && verdict.decisions.last?.direction != nil else { continue }
       sides.append(side(packet, direction, stage, endpoint, isAsked: isAsked, oracle, cluster))
     }
-    return Answer(packet: packet, from: from, to: to, verdict: verdict, sides: sides)
+    return Answer(packet: packet, from: from, to: to, verdict: verdict, sides: sides, proposals: proposals(packet, verdict, cluster))
   }
 
   private static func side(

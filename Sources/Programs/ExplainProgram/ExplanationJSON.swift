@@ -36,13 +36,15 @@ extension Explanation {
     asked["destinationPort"] = packet.destinationPort.map { .integer(Int64($0)) }
     asked["icmpType"] = packet.icmpType.map { .integer(Int64($0)) }
     asked["icmpCode"] = packet.icmpCode.map { .integer(Int64($0)) }
-    return [
+    var document: JSONValue = [
       "family": .string("\(answer.family)"), "packet": asked, "verdict": word(answer.verdict.isAllowed),
       "decidedBy": .string(answer.verdict.decidedBy), "because": .string(answer.verdict.decisions.last.map(decision) ?? ""),
       // What belongs to a connection that was allowed is never judged again, in either direction.
       "replies": word(answer.verdict.isAllowed), "established": "allow",
       "from": json(answer.from), "to": json(answer.to), "sides": .array(answer.sides.map { json($0, answer.family, counters) }),
     ]
+    if !answer.proposals.isEmpty { document["staged"] = json(answer.proposals) }
+    return document
   }
 
   private static func json(_ end: End) -> JSONValue {

@@ -22,7 +22,7 @@ extension Explanation {
   private func alike(_ isComplete: Bool) -> [[Answer]] {
     guard answers.count == 2, !isComplete else { return answers.map { [$0] } }
     func essence(_ answer: Answer) -> [Verdict.Step] {
-      answer.sides.flatMap { side in side.verdict.trail.filter { $0.outcome != .notMatched } } + answer.verdict.decisions
+      answer.sides.flatMap { side in side.verdict.trail.filter { $0.outcome != .notMatched } } + answer.verdict.decisions + answer.proposals.flatMap(\.verdict.decisions)
     }
     return essence(answers[0]) == essence(answers[1]) ? [answers] : answers.map { [$0] }
   }
@@ -38,7 +38,7 @@ extension Explanation {
       text += "  \(palette(word, .dim)) \(Self.words(group.map { $0[keyPath: end] }))\n"
     }
     for side in answer.sides { text += "\n" + self.text(side, answer, palette, isComplete, counters) }
-    text += "\n\(Self.afterwards(answer))\n"
+    text += "\n\(Self.afterwards(answer))\n" + Self.text(answer.proposals, palette)
     return text
   }
 

@@ -27,6 +27,8 @@ public struct HostCalculation: Sendable {
   private var profiles: [String: ProfileSpec] = [:]
   private var configurations: [String: FelixConfigurationSpec] = [:]
   private(set) var policies = PolicyTable()
+  /// Staged policies that would delete the enforced one of their name.
+  private var stagedDeletions: Set<ResourceKey> = []
   private var addressSets = AddressSets()
   private var local = LocalEndpoints()
   private(set) var localHosts: [ResourceKey: LocalHostEndpoint] = [:]
@@ -121,6 +123,7 @@ public struct HostCalculation: Sendable {
       case .networkSet, .globalNetworkSet: absorbNetworkSet(key, resource)
       case .kubernetesEndpointSlice: absorbSlice(key, resource)
       case .networkPolicy, .globalNetworkPolicy: absorbPolicy(key, resource)
+      case .stagedNetworkPolicy, .stagedGlobalNetworkPolicy, .stagedKubernetesNetworkPolicy: absorbStaged(key, resource)
       case .profile: absorbProfile(key, resource)
       case .tier: absorbTier(key, resource)
       case .felixConfiguration:
@@ -216,8 +219,24 @@ public struct HostCalculation: Sendable {
       case .networkPolicy(let spec)?, .globalNetworkPolicy(let spec)?: spec
       default: nil
       }
+    set(policy: key, spec)
+    for staged in key.stagedCounterparts where stagedDeletions.contains(staged) { set(policy: staged, spec) }
+  }
+
+  private mutating func set(policy key: ResourceKey, _ spec: PolicySpec?) {
     dirtyPolicies.insert(key)
     for item in policies.set(key, spec) { dirtyEndpoints.insert(items[item]) }
+  }
+
+  private mutating func absorbStaged(_ key: ResourceKey, _ resource: Resource?) {
+    stagedDeletions.remove(key)
+    switch resource?.stagedProposal {
+    case (.delete, _)?:
+      stagedDeletions.insert(key)
+      set(policy: key, policies.spec(key.enforcedCounterpart!))
+    case (.set, let policy)?, (.learn, let policy)?: set(policy: key, policy)
+    case (.ignore, _)?, nil: set(policy: key, nil)
+    }
   }
 
   private mutating func absorbProfile(_ key: ResourceKey, _ resource: Resource?) {
@@ -376,8 +395,8 @@ public struct HostCalculation: Sendable {
       let action = tier(place.name)?.defaultAction ?? .deny
       let ingressKeys = ordered.filter { $0.spec.effectiveTypes.contains(.ingress) }.map(\.key)
       let egressKeys = ordered.filter { $0.spec.effectiveTypes.contains(.egress) }.map(\.key)
-      if !ingressKeys.isEmpty { ingress.append(TierPlan(name: place.name, policies: ingressKeys, defaultAction: action)) }
-      if !egressKeys.isEmpty { egress.append(TierPlan(name: place.name, policies: egressKeys, defaultAction: action)) }
+      if let plan = TierPlan(name: place.name, enforcedAndStaged: ingressKeys, defaultAction: action) { ingress.append(plan) }
+      if let plan = TierPlan(name: place.name, enforcedAndStaged: egressKeys, defaultAction: action) { egress.append(plan) }
     }
     return (ingress, egress)
   }

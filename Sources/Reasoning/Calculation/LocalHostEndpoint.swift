@@ -25,7 +25,8 @@ extension HostCalculation {
   /// A policy is in one list: untracked, pre-DNAT, or normal; a normal one with `applyOnForward` is in the list for forwarded packets as well.
   func hostEndpointPlan(_ spec: HostEndpointSpec, matches: Set<Int>) -> HostEndpointPlan {
     func lists(_ belongs: (PolicySpec) -> Bool) -> TierLists {
-      let tiers = tierPlans(matches.filter { belongs(policies[$0].spec) })
+      // Staged policies are asked for workloads' packets only.
+      let tiers = tierPlans(matches.filter { !policies[$0].key.isStagedPolicy && belongs(policies[$0].spec) })
       return TierLists(ingress: tiers.ingress, egress: tiers.egress)
     }
     var plan = HostEndpointPlan(interfaceName: spec.interfaceName, expectedAddresses: Set(spec.expectedIPs).sorted())

@@ -12,15 +12,24 @@ struct TierPlace: Comparable, Sendable {
   }
 }
 
-/// A policy's place in its tier: by order (none is last), then by `name/namespace/kind`.
+/// A policy's place in its tier: by order (none is last), then by `name/namespace/kind`; a staged one directly before its counterpart.
 struct PolicyPlace: Comparable, Sendable {
   var order: Double
   var identity: String
+  /// Nil for an enforced policy.
+  var staged: Kind?
   init(_ key: ResourceKey, order: Double?) {
     self.order = order ?? .infinity
-    identity = "\(key.name)/\(key.namespace ?? "")/\(key.kind.rawValue)"
+    let enforced = key.enforcedCounterpart ?? key
+    identity = "\(enforced.name)/\(enforced.namespace ?? "")/\(enforced.kind.rawValue)"
+    staged = enforced == key ? nil : key.kind
   }
-  static func < (a: Self, b: Self) -> Bool { a.order == b.order ? a.identity < b.identity : a.order < b.order }
+  static func < (a: Self, b: Self) -> Bool {
+    if a.order != b.order { return a.order < b.order }
+    if a.identity != b.identity { return a.identity < b.identity }
+    guard let first = a.staged else { return false }
+    return b.staged.map { first < $0 } ?? true
+  }
 }
 
 extension TierSpec {

@@ -42,6 +42,8 @@ struct PolicyTable: Sendable {
     return index.hasMatches(slot) || hosts.hasMatches(slot) || policy.isNeededEverywhere ? policy : nil
   }
 
+  func spec(_ key: ResourceKey) -> PolicySpec? { slotByKey[key].map { policies[$0].spec } }
+
   /// Returns the local endpoints (items) that the old or the new policy applies to.
   mutating func set(_ key: ResourceKey, _ spec: PolicySpec?) -> Set<Int> {
     var affected: Set<Int> = []
@@ -93,7 +95,7 @@ struct PolicyTable: Sendable {
     do {
       return .applies(try spec.foldedSelector(inNamespace: key.namespace))
     } catch {
-      guard let namespace = key.namespace else { return .reported(fault: error.reason) }
+      guard let namespace = key.namespace, !key.isStagedPolicy else { return .reported(fault: error.reason) }
       return .denies(FoldedSelector.inNamespace(namespace), fault: error.reason)
     }
   }

@@ -28,6 +28,7 @@ package enum KernelNames {
   package static func endOfTier(_ name: String, _ action: TierSpec.DefaultAction) -> String {
     "tier \(name): no policy decides, \(action == .deny ? "deny" : "pass")"
   }
+  package static func stagedEndOfTier(_ name: String) -> String { "tier \(name): no staged policy decides, would deny" }
   package static let endOfProfiles = "no profile allows, deny"
   package static func missing(_ key: ResourceKey) -> String { "\(key) is missing, deny" }
 
@@ -61,6 +62,9 @@ package enum KernelNames {
     return switch key.kind {
     case .profile: limited("profile-\(way)-\(key.name)")
     case .globalNetworkPolicy: limited("policy-\(way)-gnp/\(key.name)")
+    case .stagedGlobalNetworkPolicy: limited("staged-\(way)-gnp/\(key.name)")
+    case .stagedNetworkPolicy: limited("staged-\(way)-np/\(key.qualifiedName)")
+    case .stagedKubernetesNetworkPolicy: limited("staged-\(way)-knp/\(key.qualifiedName)")
     default: limited("policy-\(way)-np/\(key.qualifiedName)")
     }
   }
@@ -80,6 +84,13 @@ package enum KernelNames {
     var start = Array(name.utf8.prefix(lengthMax - 24))
     while let last = start.last, last & 0x80 != 0 { start.removeLast() }
     return String(decoding: start, as: UTF8.self) + "_" + digest(name)
+  }
+}
+
+extension Kind {
+  /// A policy that is asked and counted, and decides nothing.
+  var isStagedPolicy: Bool {
+    self == .stagedNetworkPolicy || self == .stagedGlobalNetworkPolicy || self == .stagedKubernetesNetworkPolicy
   }
 }
 

@@ -30,12 +30,14 @@ struct PolicyGroup: Hashable {
     for tier in tiers {
       text += "tier \(tier.name) \(tier.defaultAction.rawValue)\n"
       for policy in tier.policies { text += "\(policy)\n" }
+      for staged in tier.staged { text += "staged \(staged.index) \(staged.policy)\n" }
+      if tier.wouldDeny { text += "would deny\n" }
     }
     for profile in profiles { text += "profile \(profile)\n" }
     return "\(direction.word)-\(KernelNames.digest(text))"
   }
 
-  var policies: Set<ResourceKey> { Set(tiers.flatMap(\.policies) + profiles.map { ResourceKey(.profile, name: $0) }) }
+  var policies: Set<ResourceKey> { Set(tiers.flatMap { $0.policies + $0.staged.map(\.policy) } + profiles.map { ResourceKey(.profile, name: $0) }) }
 
   var explanation: String {
     var parts = tiers.map { "tier \($0.name): \($0.policies.map(\.qualifiedName).joined(separator: " "))" }
@@ -57,8 +59,18 @@ struct PolicyGroup: Hashable {
       let passes = tier.policies.contains { traits($0)?.passes ?? false }
       let next = index + 1 < tiers.count ? "\(name)-\(index + 2)" : "\(name)-profiles"
       var rules: [ChainRule] = []
-      if passes { rules.append(ChainRule(.clearMarkBits(KernelNames.passMark))) }
-      for policy in tier.policies { rules += consult(policy, traits, passTo: next) }
+      if passes || tier.wouldDeny { rules.append(ChainRule(.clearMarkBits(KernelNames.passMark))) }
+      for (index, policy) in tier.policies.enumerated() {
+        rules += tier.staged.filter { $0.index == index }.flatMap { ask($0.policy, traits, passes: passes) }
+        rules += consult(policy, traits, passTo: next)
+      }
+      rules += tier.staged.filter { $0.index == tier.policies.count }.flatMap { ask($0.policy, traits, passes: passes) }
+      // Each staged policy is asked by itself, so this counts what none of them would decide.
+      if tier.wouldDeny {
+        rules += [
+          ChainRule(.markBitsSet(KernelNames.passMark), .goto(next)), ChainRule(.counter, comment: KernelNames.stagedEndOfTier(tier.name)),
+        ]
+      }
       switch tier.defaultAction {
       case .deny: rules.append(ChainRule(.counter, .drop, comment: KernelNames.endOfTier(tier.name, .deny)))
       case .pass: rules.append(ChainRule(.counter, .goto(next), comment: KernelNames.endOfTier(tier.name, .pass)))
@@ -71,6 +83,12 @@ struct PolicyGroup: Hashable {
     rules.append(ChainRule(.counter, .drop, comment: KernelNames.endOfProfiles))
     result[chainName] = Chain(comment: explanation, rules)
     return result
+  }
+
+  /// Counts what a staged policy would decide. It marks what it decides as passed, which nobody else may take for a Pass.
+  private func ask(_ policy: ResourceKey, _ traits: (ResourceKey) -> Traits?, passes: Bool) -> [ChainRule] {
+    guard traits(policy) != nil else { return [] }
+    return [ChainRule(.jump(KernelNames.policy(policy, direction)))] + (passes ? [ChainRule(.clearMarkBits(KernelNames.passMark))] : [])
   }
 
   private func consult(_ policy: ResourceKey, _ traits: (ResourceKey) -> Traits?, passTo next: String?) -> [ChainRule] {

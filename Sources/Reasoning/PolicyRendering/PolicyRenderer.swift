@@ -278,7 +278,7 @@ public struct PolicyRenderer: Sendable {
       for (index, rule) in plan.rules(key.direction).enumerated() {
         var comment = KernelNames.comment(key.policy, key.direction, rule: (rule.place ?? index) + 1)
         for (word, text) in rule.annotations.sorted(by: { $0.key < $1.key }) { comment += " \(word)=\(text)" }
-        let one = RuleRendering(rule, key.direction, comment: comment, log: log, in: self)
+        let one = RuleRendering(rule, key.direction, comment: comment, log: log, isStaged: key.policy.kind.isStagedPolicy, in: self)
         rules += one.rules
         rendering.sets.merge(one.sets) { first, _ in first }
         rendering.setIDs.formUnion(one.setIDs)

@@ -36,13 +36,17 @@ struct RuleRendering {
 
   private static let protocolsWithPorts: [UInt8] = [6, 17, 132, 136]
 
-  init(_ plan: RulePlan, _ direction: Direction, comment: String, log: [Statement], in context: some RenderingContext) {
+  /// `isStaged`: counts what the rule would decide, and ends the staged policy.
+  init(
+    _ plan: RulePlan, _ direction: Direction, comment: String, log: [Statement], isStaged: Bool = false, in context: some RenderingContext
+  ) {
     for side in [plan.source, plan.destination] { setIDs.formUnion(side.sets + side.notSets + side.namedPorts + side.notNamedPorts) }
     if let fault = plan.fault ?? self.fault(plan, context) {
-      rules = [ChainRule(.counter, .drop, comment: "\(comment): cannot be enforced, denies all: \(fault)")]
+      let words = isStaged ? "cannot be enforced, would deny all" : "cannot be enforced, denies all"
+      rules = [ChainRule(isStaged ? Self.stagedEnd : [.counter, .drop], comment: "\(comment): \(words): \(fault)")]
       return
     }
-    let end = Self.end(plan.action, direction, log)
+    let end = isStaged ? (plan.action == .log ? [.counter] : Self.stagedEnd) : Self.end(plan.action, direction, log)
     for family in Self.families(plan, context) {
       for alternative in alternatives(plan, family, context) { rules.append(ChainRule(alternative + end, comment: comment)) }
     }
@@ -50,6 +54,8 @@ struct RuleRendering {
     let used = Set(rules.flatMap(\.sets))
     sets = sets.filter { used.contains($0.key) }
   }
+
+  private static let stagedEnd: [Statement] = [.counter, .setMarkBits(KernelNames.passMark), .return]
 
   private static func end(_ action: RuleAction, _ direction: Direction, _ log: [Statement]) -> [Statement] {
     switch (action, direction) {

@@ -2,12 +2,27 @@
 import Addresses
 import Resources
 
-/// The policies of one tier that apply to one endpoint in one direction, in order. Never empty.
+/// A staged policy that would be asked, were it enforced; it decides nothing.
+public struct StagedPlace: Hashable, Sendable {
+  public var policy: ResourceKey
+  /// How many of the tier's enforced policies are asked before it.
+  public var index: Int
+  public init(_ policy: ResourceKey, index: Int) {
+    self.policy = policy
+    self.index = index
+  }
+}
+
+/// The policies of one tier that apply to one endpoint in one direction, in order. Empty only where all of them are staged.
 public struct TierPlan: Hashable, Sendable {
   public var name: String
   public var policies: [ResourceKey]
-  /// What happens to a packet that no policy of the tier decided.
+  /// What happens to a packet that no policy of the tier decided. Pass where all policies are staged: such a tier decides nothing.
   public var defaultAction: TierSpec.DefaultAction
+  /// In order.
+  public var staged: [StagedPlace] = []
+  /// Of a tier whose policies are all staged: its end would deny what they do not decide.
+  public var wouldDeny = false
   public init(name: String, policies: [ResourceKey], defaultAction: TierSpec.DefaultAction = .deny) {
     self.name = name
     self.policies = policies
