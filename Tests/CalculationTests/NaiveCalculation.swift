@@ -99,6 +99,11 @@ struct NaiveCalculation {
       plan.settings.ipv6 = spec.ipv6Support ?? plan.settings.ipv6
       plan.settings.logPrefix = spec.logPrefix ?? plan.settings.logPrefix
       plan.settings.logLimit = spec.logLimit ?? plan.settings.logLimit
+      func word(_ field: String, _ take: (String) -> Void) { if case .text(let word)? = spec.values[field] { take(word) } }
+      word("workloadSourceSpoofing") { plan.settings.filter.allowsSpoofing = $0 == "Any" }
+      word("floatingIPs") { plan.settings.nat.floatingIPs = $0 == "Enabled" }
+      word("natOutgoingExclusions") { plan.settings.nat.sparesHosts = $0 == "IPPoolsAndHostIPs" }
+      word("serviceLoopPrevention") { plan.settings.filter.serviceLoops = .init(rawValue: $0)! }
     }
 
     // Records of this host, the best claims first; each interface goes to the first record that names it.
@@ -119,7 +124,9 @@ struct NaiveCalculation {
       let labels = items.first { $0.key == record.key }!.labels
       var endpoint = EndpointPlan(interfaceName: spec.interfaceName, mac: spec.mac, profiles: spec.profiles)
       endpoint.addresses = Set(spec.ipNetworks.map(\.address)).sorted()
-      endpoint.allowedSources = Set(spec.allowSpoofedSourcePrefixes).sorted()
+      if plan.settings.filter.allowsSpoofing { endpoint.allowedSources = Set(spec.allowSpoofedSourcePrefixes).sorted() }
+      endpoint.qos = spec.qosControls
+      endpoint.isOpenStack = spec.orchestrator == "openstack"
       for address in endpoint.addresses where plan.routes[address.hostPrefix] == nil {
         plan.routes[address.hostPrefix] = .workload(interfaceName: spec.interfaceName)
       }
@@ -197,6 +204,8 @@ struct NaiveCalculation {
         }
       }
     }
+    addFloating(&plan, records)
+    addNetworks(&plan)
     for (id, demand) in demands {
       let content: IPSetPlan.Content =
         switch demand.membership {
@@ -236,6 +245,52 @@ struct NaiveCalculation {
     case .stagedKubernetesNetworkPolicy: ResourceKey(.networkPolicy, namespace: key.namespace, name: "knp.default." + key.name)
     case .stagedGlobalNetworkPolicy: ResourceKey(.globalNetworkPolicy, name: key.name)
     default: key
+    }
+  }
+
+  /// In the order of the records, the best claim first.
+  private func addFloating(_ plan: inout HostPlan, _ records: [Resource]) {
+    var taken: Set<IPAddress> = []
+    let own = Set(plan.endpoints.values.flatMap(\.addresses))
+    for record in records where plan.endpoints[record.key] != nil {
+      guard case .workloadEndpoint(let spec) = record.spec else { continue }
+      guard spec.orchestrator == "openstack" || plan.settings.nat.floatingIPs else { continue }
+      for external in Set(spec.ipNATs.map(\.externalIP)) where taken.insert(external).inserted {
+        let inner = spec.ipNATs.filter { $0.externalIP == external }.map(\.internalIP).min()!
+        let route = RoutePlan.workload(interfaceName: spec.interfaceName)
+        guard !own.contains(external), plan.routes[inner.hostPrefix] == route else { continue }
+        plan.endpoints[record.key]!.floating[external] = inner
+        plan.routes[external.hostPrefix] = route
+      }
+    }
+  }
+
+  private func addNetworks(_ plan: inout HostPlan) {
+    var sets: [IPSetID: Set<IPPrefix>] = [:]
+    for resource in facts.resources.values {
+      switch resource.spec {
+      case .ipPool(let spec) where spec.allowedUses != [.loadBalancer]:
+        sets[.networkPools, default: []].insert(spec.cidr)
+        if spec.natOutgoing { sets[.masqueradedPools, default: []].insert(spec.cidr) }
+      case .node(let spec):
+        for address in spec.addresses where address.type != "ExternalIP" { sets[.hosts, default: []].insert(IPAddress(address.address)!.hostPrefix) }
+        for address in [spec.bgp?.ipv4Address, spec.bgp?.ipv6Address] { if let address { sets[.hosts, default: []].insert(address.address.hostPrefix) } }
+      case .bgpConfiguration(let spec) where resource.key.name == "default":
+        sets[.services, default: []].formUnion(spec.serviceClusterIPs + spec.serviceExternalIPs + spec.serviceLoadBalancerIPs)
+      default: break
+      }
+    }
+    let marks = plan.endpoints.values.contains { $0.qos?.dscp != nil }
+    let translates = sets[.masqueradedPools] != nil
+    let needed: [(IPSetID, String, Bool)] = [
+      (.masqueradedPools, "pools with natOutgoing", translates), (.networkPools, "all pools", translates || marks),
+      (.hosts, "addresses of hosts", marks || translates && plan.settings.nat.sparesHosts),
+      (.services, "networks of services", plan.settings.filter.serviceLoops != .disabled && !(sets[.services] ?? []).isEmpty),
+    ]
+    for (id, words, isNeeded) in needed where isNeeded {
+      let nets = sets[id] ?? []
+      let outermost = nets.filter { net in !nets.contains { $0 != net && $0.contains(net) } }
+      plan.ipSets[id] = IPSetPlan(content: .nets, members: Set(outermost.map { .net($0) }), explanation: words)
     }
   }
 

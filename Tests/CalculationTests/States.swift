@@ -546,7 +546,7 @@ let allStates = [
   serviceAwaited, serviceServed, serviceShrunk, serviceMisplaced,
   bareHost, fourLists, hostsOnly, hostMembers, readyEverywhere,
   stagedBeside, stagedDeletion, stagedAlone,
-]
+] + statesAroundPolicy
 
 /// Walks worth naming; every state is in one of them.
 let baseWalks: [[State]] =
@@ -565,4 +565,4 @@ let baseWalks: [[State]] =
     [serviceAwaited, serviceServed, serviceShrunk, serviceServed, twoEndpoints, serviceShrunk, serviceMisplaced, serviceServed],
     [bareHost, fourLists, hostsOnly, fourLists, readyEverywhere, hostMembers, bareHost],
     allStates,
-  ]
+  ] + walksAroundPolicy

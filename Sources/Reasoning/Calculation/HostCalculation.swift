@@ -32,6 +32,7 @@ public struct HostCalculation: Sendable {
   private var addressSets = AddressSets()
   private var local = LocalEndpoints()
   private(set) var localHosts: [ResourceKey: LocalHostEndpoint] = [:]
+  private var networks = ClusterNetworks()
 
   /// Places of local endpoints, of workloads and hosts, in `policies`.
   private var itemByKey: [ResourceKey: Int] = [:]
@@ -47,6 +48,8 @@ public struct HostCalculation: Sendable {
   private var settings = HostSettings()
   private var endpointPlans: [ResourceKey: EndpointPlan] = [:]
   private var hostEndpointPlans: [ResourceKey: HostEndpointPlan] = [:]
+  /// Endpoints that mark their packets.
+  private var marking: Set<ResourceKey> = []
   private var routes: [IPPrefix: RoutePlan] = [:]
 
   /// `node` is the name under which this host's endpoints are stored.
@@ -65,16 +68,19 @@ public struct HostCalculation: Sendable {
   public mutating func flush() -> [HostPlanChange] {
     guard isInSync else { return [] }
     absorb()
-    settleLocalEndpoints()
     var changes: [HostPlanChange] = []
     let settings = HostSettings(["default", "node.\(node)"].compactMap { configurations[$0] })
     if settings != self.settings {
-      self.settings = settings
+      adopt(settings)
       changes.append(.settings(settings))
     }
+    settleLocalEndpoints()
     changes += foldPolicies()
     changes += addressSets.drain()
     changes += planEndpoints()
+    changes += networks.drain(
+      ClusterNetworks.Needs(
+        sparesHosts: settings.nat.sparesHosts, marksLeaving: !marking.isEmpty, stopsServiceLoops: settings.filter.serviceLoops != .disabled))
     for (prefix, route) in local.drainRoutes() where routes[prefix] != route {
       routes[prefix] = route
       changes.append(route.map { .route(prefix, $0) } ?? .routeRemoved(prefix))
@@ -87,7 +93,7 @@ public struct HostCalculation: Sendable {
     var plan = HostPlan()
     guard isInSync else { return plan }
     plan.settings = settings
-    plan.ipSets = addressSets.plans
+    plan.ipSets = addressSets.plans.merging(networks.plans) { $1 }
     plan.policies = folded.mapValues(\.plan)
     plan.endpoints = endpointPlans
     plan.hostEndpoints = hostEndpointPlans
@@ -105,6 +111,11 @@ public struct HostCalculation: Sendable {
     for key in folded.keys {
       if let tier = policies.inUse(key)?.spec.tier, self.tier(tier) == nil {
         add("tier \(tier) does not exist; it counts as the last", to: key)
+      }
+    }
+    for key in endpointPlans.keys where !settings.filter.allowsSpoofing {
+      if let record = local.records[key], !record.spec.allowSpoofedSourcePrefixes.isEmpty {
+        add("allowSpoofedSourcePrefixes: not in effect; set workloadSourceSpoofing to Any in FelixConfiguration", to: key)
       }
     }
     for (key, profiles) in endpointPlans.map({ ($0, $1.profiles) }) + hostEndpointPlans.map({ ($0, $1.profiles) }) {
@@ -132,6 +143,7 @@ public struct HostCalculation: Sendable {
         } else {
           configurations[key.name] = nil
         }
+      case .ipPool, .node, .bgpConfiguration: networks.set(key, resource?.spec)
       // The others say nothing about what this host must do.
       default: break
       }
@@ -258,6 +270,15 @@ public struct HostCalculation: Sendable {
     dirtyEndpoints.formUnion(itemByKey.keys)
   }
 
+  /// Endpoints whose plans depend on a setting are planned anew.
+  private mutating func adopt(_ settings: HostSettings) {
+    if settings.filter.allowsSpoofing != self.settings.filter.allowsSpoofing {
+      dirtyEndpoints.formUnion(itemByKey.keys.filter { local.records[$0]?.spec.allowSpoofedSourcePrefixes.isEmpty == false })
+    }
+    local.translatesAll = settings.nat.floatingIPs
+    self.settings = settings
+  }
+
   private mutating func settleLocalEndpoints() {
     let (gone, present) = local.settle()
     for key in gone {
@@ -281,6 +302,7 @@ public struct HostCalculation: Sendable {
       use(profiles: record.spec.profiles, by: key)
       dirtyEndpoints.insert(key)
     }
+    dirtyEndpoints.formUnion(local.takeShifted())
   }
 
   private mutating func markPolicies(_ slots: Set<Int>) {
@@ -366,6 +388,7 @@ public struct HostCalculation: Sendable {
       }
       guard let item = itemByKey[key] else {
         if endpointPlans.removeValue(forKey: key) != nil { changes.append(.endpointRemoved(key)) }
+        marking.remove(key)
         continue
       }
       let record = local.records[key]!
@@ -375,7 +398,11 @@ public struct HostCalculation: Sendable {
       var plan = EndpointPlan(
         interfaceName: record.spec.interfaceName, mac: record.spec.mac, addresses: record.addresses, ingress: tiers.ingress,
         egress: tiers.egress, profiles: record.spec.profiles)
-      plan.allowedSources = Set(record.spec.allowSpoofedSourcePrefixes).sorted()
+      if settings.filter.allowsSpoofing { plan.allowedSources = Set(record.spec.allowSpoofedSourcePrefixes).sorted() }
+      plan.floating = local.floating(of: key)
+      plan.qos = record.spec.qosControls.flatMap { $0 == QoSControls() ? nil : $0 }
+      plan.isOpenStack = record.isOpenStack
+      if plan.qos?.dscp == nil { marking.remove(key) } else { marking.insert(key) }
       if endpointPlans[key] != plan {
         endpointPlans[key] = plan
         changes.append(.endpoint(key, plan))

@@ -25,5 +25,6 @@ struct ClaimTable<Thing: Hashable & Sendable>: Sendable {
     if claims[thing]?.isEmpty == true { claims[thing] = nil }
   }
   func holder(of thing: Thing) -> ResourceKey? { claims[thing]?.min()?.key }
+  func claimants(of thing: Thing) -> [ResourceKey] { claims[thing].map { $0.map(\.key) } ?? [] }
   func losers(of thing: Thing) -> [ResourceKey] { claims[thing].map { $0.sorted().dropFirst().map(\.key) } ?? [] }
 }

@@ -43,6 +43,23 @@ package enum KernelNames {
   static func sourceNets(_ family: IPFamily) -> String { "source-nets\(family.rawValue)" }
   static let neighbourDiscovery = "neighbour-discovery"
 
+  // Sets and maps that exist while an endpoint needs them.
+  static func floating(_ family: IPFamily) -> String { "floating\(family.rawValue)" }
+  static func hairpin(_ family: IPFamily) -> String { "hairpin\(family.rawValue)" }
+  static let codePoints = "dscp"
+  static func packetRate(_ direction: Direction) -> String { direction == .ingress ? "packet-rate-in" : "packet-rate-out" }
+  static func connections(_ direction: Direction) -> String { direction == .ingress ? "connections-in" : "connections-out" }
+  static let openStack = "openstack"
+
+  // Chains that exist while something needs them.
+  static let translateIn = "translate-in"
+  static let translateLocal = "translate-local"
+  static let translateOut = "translate-out"
+  static let natOutgoing = "nat-outgoing"
+  static let openStackServices = "openstack-services"
+  static let marking = "mark-leaving"
+  static let stayingInside = "staying-inside"
+
   // Chains that always exist.
   static let sourceCheck = "source-check"
   static let workloadSource = "workload-source"

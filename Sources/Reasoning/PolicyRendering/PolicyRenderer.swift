@@ -7,8 +7,12 @@
 ///                        from-workload  ─vmap─► egress-…  ─► policy-out-…, profile-out-…    returns if allowed
 ///                      forward ─► forward-to               the same checks ─►
 ///                        to-workload    ─vmap─► ingress-… ─► policy-in-…, profile-in-…      accepts if allowed
+///                      what goes on to a service's address that nothing has translated ends
 ///     input         0  input ─► workload-to-host           established? neighbour discovery? from-workload, DefaultEndpointToHostAction
 ///     output        0  output                              to known workloads everything, to unknown interfaces of ours nothing
+///
+/// Around it, while something needs them (a file of `Frame` each): `translate-in` and `translate-out` (floating addresses, metadata, pools with
+/// natOutgoing), `packet-rate-…` and `connections-…` (limits of single endpoints), `mark-leaving` (DSCP), `openstack-services`.
 ///
 /// What does not come from or go to an interface with one of our prefixes is not policed. "Accept" ends the walk in this table only;
 /// other tables still have their say. An endpoint is elements of maps and sets; endpoints with the same policies share chains.
@@ -39,6 +43,8 @@ public struct PolicyRenderer: Sendable {
     var endpoint: EndpointPlan
     var elements: Set<Placed>
     var groups: [PolicyGroup]
+    /// With the endpoint's own limits.
+    var chains: [String: Chain] = [:]
   }
   private struct Placed: Hashable {
     var set: String
@@ -57,6 +63,8 @@ public struct PolicyRenderer: Sendable {
 
   // What follows from it and is in the ruleset.
   private var base: BaseRuleset?
+  /// How many elements endpoints have put into each set of the frame.
+  private var placedCounts: [String: Int] = [:]
   private var interfaces: [String: Interface] = [:]
   private var groups: [String: GroupState] = [:]
   private var groupsByPolicy: [ChainKey: Set<String>] = [:]
@@ -78,7 +86,7 @@ public struct PolicyRenderer: Sendable {
   ///
   /// The ruleset is a function of the plan reached, not of the changes that led there.
   public mutating func apply(_ changes: [HostPlanChange]) -> RulesetDelta {
-    if base == nil { renderBase() }
+    if base == nil { renderBase(FrameNeeds()) }
     for change in changes { take(change) }
     for name in dirtyInterfaces { resolve(interface: name) }
     dirtyInterfaces = []
@@ -86,6 +94,8 @@ public struct PolicyRenderer: Sendable {
     dirtyPolicies = []
     for name in dirtyGroups { render(group: name) }
     dirtyGroups = []
+    let needs = frameNeeds
+    if needs != base?.needs { renderBase(needs) }
     finishSets()
     defer { delta = RulesetDelta() }
     return delta
@@ -135,7 +145,7 @@ public struct PolicyRenderer: Sendable {
     let familiesChange = new.ipv6 != settings.ipv6
     let logsChange = new.logPrefix != settings.logPrefix || new.logLimit != settings.logLimit
     settings = new
-    renderBase()
+    renderBase(base?.needs ?? FrameNeeds())
     if logsChange {
       dirtyPolicies.formUnion(groupsByPolicy.keys.filter { key in policies[key.policy]?.rules(key.direction).contains { $0.action == .log } ?? false })
     }
@@ -193,10 +203,19 @@ public struct PolicyRenderer: Sendable {
     for group in old?.groups ?? [] { release(group) }
     let elements = endpoint.map { placed($0, groups) } ?? []
     let before = old?.elements ?? []
-    for item in before.subtracting(elements) where base?.sets[item.set] != nil { delta.remove(item.element, from: item.set) }
-    for item in elements.subtracting(before) { delta.add(item.element, to: item.set) }
+    for item in before.subtracting(elements) {
+      placedCounts[item.set]! -= 1
+      if base?.sets[item.set] != nil { delta.remove(item.element, from: item.set) }
+    }
+    for item in elements.subtracting(before) {
+      placedCounts[item.set, default: 0] += 1
+      delta.add(item.element, to: item.set)
+    }
+    let own = endpoint?.qos.map { EndpointLimits($0, interface: name).chains } ?? [:]
+    for chain in (old?.chains ?? [:]).keys where own[chain] == nil { set(chain: chain, nil) }
+    for (name, chain) in own { set(chain: name, chain) }
     // A name that no interface can have gives no elements: nothing to police, and nothing that could pass.
-    interfaces[name] = endpoint.map { Interface(endpoint: $0, elements: elements, groups: groups) }
+    interfaces[name] = endpoint.map { Interface(endpoint: $0, elements: elements, groups: groups, chains: own) }
   }
 
   private func placed(_ endpoint: EndpointPlan, _ groups: [PolicyGroup]) -> Set<Placed> {
@@ -223,7 +242,26 @@ public struct PolicyRenderer: Sendable {
         result.insert(Placed(set: KernelNames.sourceNets(family), element: SetElement(first, last: last)))
       }
     }
+    placeAroundPolicy(endpoint, name, families, &result)
     return result
+  }
+
+  private func placeAroundPolicy(_ endpoint: EndpointPlan, _ name: [UInt8], _ families: [IPFamily], _ result: inout Set<Placed>) {
+    if endpoint.isOpenStack { result.insert(Placed(set: KernelNames.openStack, element: SetElement(name))) }
+    var hairpins: [IPAddress: IPAddress] = [:]
+    for (external, inner) in endpoint.floating where families.contains(external.family) {
+      let element = SetElement(external.octets, data: .value(inner.octets))
+      result.insert(Placed(set: KernelNames.floating(external.family), element: element))
+      hairpins[inner] = hairpins[inner].map { min($0, external) } ?? external
+    }
+    for (inner, external) in hairpins {
+      let key = KeyOctets.concatenated(inner.octets, inner.octets)
+      result.insert(Placed(set: KernelNames.hairpin(inner.family), element: SetElement(key, data: .value(external.octets))))
+    }
+    guard let qos = endpoint.qos else { return }
+    for (map, verdict) in EndpointLimits(qos, interface: endpoint.interfaceName).leads {
+      result.insert(Placed(set: map, element: SetElement(name, data: .verdict(verdict))))
+    }
   }
 
   private mutating func retain(_ group: PolicyGroup) {
@@ -329,9 +367,22 @@ public struct PolicyRenderer: Sendable {
 
   // MARK: The frame
 
-  private mutating func renderBase() {
-    let new = BaseRuleset(settings)
+  private var frameNeeds: FrameNeeds {
+    var needs = FrameNeeds()
+    for id in FrameNeeds.sets {
+      guard let set = sets[id] else { continue }
+      for family in IPFamily.allCases { needs.parts.formUnion([.hosts(id, family), .nets(id, family)].filter(set.hasElements)) }
+    }
+    for (name, count) in placedCounts where count > 0 { needs.inhabited.insert(name) }
+    return needs
+  }
+
+  private mutating func renderBase(_ needs: FrameNeeds) {
+    let new = BaseRuleset(settings, needs)
     let old = base
+    for (name, source) in new.uses { use(name, source) }
+    for name in (old?.uses ?? [:]).keys { unuse(name) }
+    for name in (old?.chains ?? [:]).keys where new.chains[name] == nil { set(chain: name, nil) }
     for (name, chain) in new.chains { set(chain: name, chain) }
     for (name, _) in old?.sets ?? [:] where new.sets[name] == nil {
       delta.sets[name] = .some(nil)

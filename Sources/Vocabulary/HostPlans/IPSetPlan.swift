@@ -10,6 +10,17 @@ public struct IPSetID: Hashable, Comparable, Sendable, CustomStringConvertible {
   public var description: String { text }
 }
 
+/// Sets that stand for a place in the cluster and not for a selector. The names are Calico's.
+extension IPSetID {
+  /// Connections from here to outside of `networkPools` leave with the host's address.
+  public static let masqueradedPools = IPSetID("masq-ipam-pools")
+  /// Every address that a workload may have.
+  public static let networkPools = IPSetID("network-ip-pools")
+  public static let hosts = IPSetID("all-hosts-net")
+  /// Addresses that only translation makes sense of.
+  public static let services = IPSetID("service-nets")
+}
+
 public enum IPSetMember: Hashable, Comparable, Sendable {
   case net(IPPrefix)
   case addressPort(IPAddress, NetworkProtocol, UInt16)

@@ -10,13 +10,21 @@ struct BaseRuleset {
   var sets: [String: SetSpec] = [:]
   var elements: [String: Set<SetElement>] = [:]
   let settings: HostSettings
+  let needs: FrameNeeds
+  /// Parts of the plan's sets that the frame looks into, by name.
+  private(set) var uses: [String: SetSource] = [:]
 
-  init(_ settings: HostSettings) {
+  init(_ settings: HostSettings, _ needs: FrameNeeds = FrameNeeds()) {
     self.settings = settings
+    self.needs = needs
     addEndpointSets()
     addSourceStage()
     addForwardStage()
     addHostStage()
+    addLimitStage()
+    addMarkingStage()
+    addOpenStackStage()
+    addTranslationStage()
   }
 
   // MARK: What the stages have in common
@@ -24,6 +32,15 @@ struct BaseRuleset {
   var families: [IPFamily] { settings.ipv6 ? [.v4, .v6] : [.v4] }
 
   func addressType(_ family: IPFamily) -> KeyType { family == .v4 ? .ipv4 : .ipv6 }
+
+  /// The kernel's sets that hold the addresses of one family of a set of the plan; empty where it has none.
+  mutating func parts(of id: IPSetID, _ family: IPFamily) -> [String] {
+    [SetSource.hosts(id, family), .nets(id, family)].filter(needs.parts.contains).map {
+      let name = $0.name!
+      uses[name] = $0
+      return name
+    }
+  }
 
   /// One rule for each prefix of workload interfaces.
   func each(_ field: Field, _ statements: Statement..., comment: String? = nil) -> [ChainRule] {

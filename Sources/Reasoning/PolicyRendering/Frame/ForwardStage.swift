@@ -11,23 +11,24 @@ extension BaseRuleset {
     // To each workload's policies leads one path of each kind and no more: the kernel checks a new rule by walking all of them. So a packet
     // between two workloads of this host meets the cheap checks twice, and every policy stands once behind this hook.
     let policed = each(.inputName, .jump(N.forwardFrom)) + each(.outputName, .goto(N.forwardTo))
-    chains[N.forward] = Chain(hook: ChainHook(.forward, priority: 0), policed)
+    chains[N.forward] = Chain(hook: ChainHook(.forward, priority: 0), policed + serviceLoops())
     // Out of the egress policies a packet comes with their bit in its mark, which is theirs alone.
-    chains[N.forwardFrom] = Chain(unknownOutput + stateRules + [ChainRule(.jump(N.fromWorkload)), clearMark])
-    chains[N.forwardTo] = Chain(unknownOutput + stateRules + [ChainRule(.goto(N.toWorkload))])
+    chains[N.forwardFrom] = Chain(packetRates(.egress) + unknownOutput + stateRules + [ChainRule(.jump(N.fromWorkload)), clearMark])
+    chains[N.forwardTo] = Chain(packetRates(.ingress) + unknownOutput + stateRules + [ChainRule(.goto(N.toWorkload))])
     // Returns if policy shall decide.
     chains[N.related] = Chain(each(.inputName, .goto(N.relatedToOwn)) + [ChainRule(.counter, .accept)])
     chains[N.relatedToOwn] = Chain(relatedToOwn)
     // Returns if the workload's egress policy allows the packet; else the packet ends here.
-    chains[N.fromWorkload] = Chain([
-      clearMark,
-      ChainRule(.verdictMap([.inputName], map: N.dispatch(.egress))),
-      ChainRule(.counter, .drop, comment: "from an interface of no known workload"),
-    ])
-    chains[N.toWorkload] = Chain([
-      ChainRule(.verdictMap([.outputName], map: N.dispatch(.ingress))),
-      ChainRule(.counter, .drop, comment: "to an interface of no known workload"),
-    ])
+    chains[N.fromWorkload] = Chain(
+      [clearMark] + connectionLimits(.egress) + tunnelsOfWorkloads + [
+        ChainRule(.verdictMap([.inputName], map: N.dispatch(.egress))),
+        ChainRule(.counter, .drop, comment: "from an interface of no known workload"),
+      ])
+    chains[N.toWorkload] = Chain(
+      connectionLimits(.ingress) + [
+        ChainRule(.verdictMap([.outputName], map: N.dispatch(.ingress))),
+        ChainRule(.counter, .drop, comment: "to an interface of no known workload"),
+      ])
   }
 
   /// An error about a live connection passes, if its sender may know: a workload that is no end of the connection is asked for its

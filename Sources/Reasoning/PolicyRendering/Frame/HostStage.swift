@@ -9,8 +9,9 @@ extension BaseRuleset {
   mutating func addHostStage() {
     typealias N = KernelNames
     chains[N.input] = Chain(hook: ChainHook(.input, priority: 0), each(.inputName, .goto(N.workloadToHost)))
-    var toHost = stateRules
+    var toHost = packetRates(.egress) + stateRules
     if settings.ipv6 { toHost.append(ChainRule(discovery + [.counter, .accept], comment: "neighbour discovery")) }
+    toHost += instancesToHost
     toHost += [ChainRule(.jump(N.fromWorkload)), clearMark, hostAction]
     chains[N.workloadToHost] = Chain(toHost)
     // The host's own packets to a known workload are never policed.

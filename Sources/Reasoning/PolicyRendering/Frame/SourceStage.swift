@@ -9,7 +9,7 @@ extension BaseRuleset {
   /// flows, before an entry is made for it; and what is seen is whole, so no fragment passes without its ports.
   mutating func addSourceStage() {
     typealias N = KernelNames
-    var source: [ChainRule] = []
+    var source = loopbackGuard
     if settings.ipv6 {
       for (kind, word) in [(134, "router advertisement"), (137, "redirect")] as [(UInt8, String)] {
         source.append(
@@ -35,6 +35,7 @@ extension BaseRuleset {
             comment: "neighbour discovery"))
       }
     }
+    source += sourcesOfInstances
     source.append(ChainRule(.counter, .drop, comment: "source address is not of this workload"))
     chains[N.sourceCheck] = Chain(hook: ChainHook(.prerouting, priority: -300), each(.inputName, .goto(N.workloadSource)))
     chains[N.workloadSource] = Chain(source)

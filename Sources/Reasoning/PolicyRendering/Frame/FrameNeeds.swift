@@ -1,0 +1,13 @@
+/// What of the plan decides which parts of the frame there are: no hook, chain or set without need.
+
+import HostPlans
+
+struct FrameNeeds: Hashable {
+  /// Parts of the plan's own sets (pools, hosts, services) that have elements.
+  var parts: Set<SetSource> = []
+  /// Sets and maps in which endpoints have put something: floating addresses, limits, marks.
+  var inhabited: Set<String> = []
+
+  /// The sets of the plan that the frame looks into.
+  static let sets: [IPSetID] = [.masqueradedPools, .networkPools, .hosts, .services]
+}
