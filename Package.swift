@@ -88,6 +88,7 @@ let package = Package(
     module("Edges", "RulesetDriver", ["Sockets", "NetlinkEdge", "NetlinkMessages", "Octets", "Rulesets", "Addresses", "Deltas", log]),
     module("Edges", "RouteDriver", ["Sockets", "NetlinkEdge", "NetlinkMessages", "Addresses", "Deltas", "HostPlans", log]),
     module("Edges", "LinkDriver", ["Sockets", "NetlinkEdge", "NetlinkMessages", "Addresses", "HostPlans", log]),
+    module("Edges", "TunnelDriver", ["Sockets", "NetlinkEdge", "NetlinkMessages", "Addresses", "Deltas", "Resources"]),
     module("Edges", "BGPTransport", ["CLinux", "Sockets", "Addresses", "BGPMessages"]),
     module("Edges", "Datastore", ["JSON", "MetricsText", "Documents", "Resources", "Names", "Deltas", "Addresses"]),
     module("Edges", "DatastoreMemory", ["Datastore"]),
@@ -111,9 +112,9 @@ let package = Package(
       "Addresses", log,
     ]),
     module("Programs", "FelixProgram", [
-      "Calculation", "PolicyRendering", "RulesetDriver", "RouteDriver", "LinkDriver", "NetlinkEdge", "NetlinkMessages", "Rulesets", "Sockets",
-      "Datastore", "AddressAssignment", "Documents", "JSON", "Resources", "Selectors", "HostPlans", "Addresses", "Names", "CNIServer", "HealthServer",
-      "MetricsText", log,
+      "Calculation", "PolicyRendering", "RulesetDriver", "RouteDriver", "LinkDriver", "TunnelDriver", "NetlinkEdge", "NetlinkMessages", "Rulesets", "Sockets",
+      "Datastore", "AddressAssignment", "AddressPlans", "Documents", "JSON", "Resources", "Selectors", "HostPlans", "Addresses", "Names", "CNIServer",
+      "HealthServer", "MetricsText", log,
     ]),
     module("Programs", "BGPProgram", [
       "BGPMessages", "BGPSessions", "BGPRoutes", "BGPTransport", "NetlinkEdge", "NetlinkMessages", "Sockets", "RouteDriver", "Datastore", "Documents", "JSON",

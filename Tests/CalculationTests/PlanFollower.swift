@@ -44,6 +44,9 @@ struct PlanFollower {
       }
     case .route(let prefix, let route): require(plan.routes[prefix] != route, "unchanged")
     case .routeRemoved(let prefix): require(plan.routes[prefix] != nil, "unknown")
+    case .tunnel(let kind, let tunnel): require(plan.tunnels[kind] != tunnel, "unchanged")
+    case .tunnelPeer(let peer, let far): require(plan.tunnelPeers[peer] != far, "unchanged")
+    case .tunnelDemand(let kind, let demand): require(plan.tunnelDemands[kind] != demand, "unchanged")
     case .hostEndpoint(let key, let endpoint):
       require(plan.hostEndpoints[key] != endpoint, "no difference")
       for tier in endpoint.tiers {

@@ -1,12 +1,10 @@
 /// Addresses of a node's own tunnels: one of each kind, under a handle that says which, from pools whose uses include tunnels.
 import AddressPlans
 public import Addresses
-import Resources
+public import Resources
 
 /// Handles and attributes are Calico's, so that either program finds what the other one assigned.
-public enum TunnelKind: String, CaseIterable, Hashable, Sendable {
-  case ipip, vxlan, vxlanV6, wireguard, wireguardV6
-
+extension TunnelKind {
   public func handle(node: String) -> String {
     switch self {
     case .ipip: "ipip-tunnel-addr-\(node)"
@@ -18,12 +16,6 @@ public enum TunnelKind: String, CaseIterable, Hashable, Sendable {
   }
   /// The attribute `type`.
   public var type: String { "\(rawValue)TunnelAddress" }
-  public var family: IPFamily {
-    switch self {
-    case .ipip, .vxlan, .wireguard: .v4
-    case .vxlanV6, .wireguardV6: .v6
-    }
-  }
 }
 
 extension AddressBook {

@@ -96,6 +96,21 @@ public final class RouteNetlink {
     }
   }
 
+  /// Whom a VXLAN interface reaches behind which link address.
+  public func forwarding(interface: UInt32) throws(NetlinkError) -> [ForwardingEntry] {
+    do throws(NetlinkError) {
+      return try socket.dump(
+        type: RouteMessageType.getNeighbour, what: "read forwarding entries", body: { ForwardingEntry.query(interface: interface, &$0) }
+      ) { header, body throws(WireError) -> ForwardingEntry? in
+        guard let entry = try ForwardingEntry.decode(&body), entry.interface == interface else { return nil }
+        return entry
+      }
+    } catch {
+      if error.isNotFound { return [] }
+      throw error
+    }
+  }
+
   // MARK: Changing
 
   /// Sends all changes, in order, and answers each with its error or nil. Deleting what is not there is success. Throws when the

@@ -58,6 +58,8 @@ public final class RouteDriver {
   private var refused: [Key: String] = [:]
   private var standingByInterface: [UInt32: Set<Key>] = [:]
   private var appeared: [Key: MonotonicInstant] = [:]
+  /// Until when another owner may take the place of what is no longer wanted.
+  private var leaving: [Key: MonotonicInstant] = [:]
   private var needsReadBack = true
 
   public init(
@@ -88,6 +90,12 @@ public final class RouteDriver {
       if let device = hop.device { prefixesByDevice[device, default: []].insert(prefix) }
     }
     resolve(prefix, spec)
+  }
+  /// No longer wanted, and another owner is to take its place: what stands is removed only after `grace`.
+  public func letGo(_ prefix: IPPrefix, for grace: Duration, now: MonotonicInstant = .now) {
+    guard specs[prefix] != nil else { return }
+    if let key = keys[prefix], deltas.observed[key] != nil { leaving[key] = now + grace }
+    want(nil, for: prefix)
   }
   public var wantedCount: Int { specs.count }
   /// True when the kernel, as far as we know, is as wanted, and nothing waits.
@@ -140,6 +148,7 @@ public final class RouteDriver {
       if !refused.isEmpty, deltas.wanted[key] != route { refused[key] = nil }
       deltas.want(route, for: key)
       if !appeared.isEmpty { appeared[key] = nil }
+      if !leaving.isEmpty { leaving[key] = nil }
     }
   }
 
@@ -212,7 +221,9 @@ public final class RouteDriver {
     // Almost every change leaves the interface as it was, or there was none before.
     let after = route?.nextHops ?? []
     for hop in before { if let index = hop.interface, !after.contains(where: { $0.interface == index }) { standingByInterface[index]?.remove(key) } }
-    if let route { note(route, key) } else if !appeared.isEmpty { appeared[key] = nil }
+    if let route { return note(route, key) }
+    if !appeared.isEmpty { appeared[key] = nil }
+    if !leaving.isEmpty { leaving[key] = nil }
   }
 
   private func update(_ link: Link) {
@@ -269,8 +280,9 @@ public final class RouteDriver {
 
     var deletions: [(key: Key, value: KernelRoute)] = []
     for (key, route) in deltas.pendingDeletions {
-      if deletionGrace > .zero, let since = appeared[key], since + deletionGrace > now {
-        report.again = min(report.again ?? since + deletionGrace, since + deletionGrace)
+      let held = leaving[key] ?? (deletionGrace > .zero ? appeared[key].map { $0 + deletionGrace } : nil)
+      if let held, held > now {
+        report.again = min(report.again ?? held, held)
       } else {
         deletions.append((key, route))
       }

@@ -42,6 +42,8 @@ public struct Link: Hashable, Sendable, CustomStringConvertible {
   public var linkNamespace: Int32?
   public var operationalState: OperationalState
   public var alias: String?
+  /// Of links of kind "vxlan".
+  public var vxlan: VXLANOptions?
 
   public init(
     index: UInt32, name: String, kind: String? = nil, flags: LinkFlags = [], mtu: UInt32 = 1500, mac: MACAddress? = nil,
@@ -85,7 +87,9 @@ public struct Link: Hashable, Sendable, CustomStringConvertible {
       case LinkAttribute.linkNamespace: link.linkNamespace = Int32(bitPattern: try value.hostU32())
       case LinkAttribute.linkInfo:
         try value.attributes { type, value throws(WireError) in
+          // The kernel tells the kind first.
           if type == LinkAttribute.infoKind { link.kind = try value.text() }
+          if type == LinkAttribute.infoData, link.kind == VXLANOptions.kind { link.vxlan = try VXLANOptions(decoding: &value) }
         }
       default: break
       }
@@ -100,7 +104,8 @@ public struct NewLink: Sendable {
     /// `peer` is made along with it, in the namespace of `peer.namespace` (else in the same). The peer cannot be up from the start.
     case veth(peer: NewLink)
     case bridge
-    /// Any kind that needs no data: "dummy", "vcan" ...
+    case vxlan(VXLANOptions)
+    /// Any kind that needs no data: "dummy", "ipip", "wireguard" ...
     case other(String)
     /// Only as the peer of a veth.
     case peer
@@ -141,6 +146,7 @@ public struct NewLink: Sendable {
     case .peer: break
     case .bridge: writer.nest(LinkAttribute.linkInfo) { $0.attribute(LinkAttribute.infoKind, text: "bridge") }
     case .other(let kind): writer.nest(LinkAttribute.linkInfo) { $0.attribute(LinkAttribute.infoKind, text: kind) }
+    case .vxlan(let options): options.encode(into: &writer)
     case .veth(let peer):
       writer.nest(LinkAttribute.linkInfo) { info in
         info.attribute(LinkAttribute.infoKind, text: "veth")
@@ -169,10 +175,12 @@ public struct LinkChange: Hashable, Sendable {
   public var namespace: Int32?
   /// A note for people; the kernel takes it only once the link is there.
   public var alias: String?
+  /// The kernel changes the local address, and nothing else of these.
+  public var vxlan: VXLANOptions?
 
   public init(
     isUp: Bool? = nil, name: String? = nil, mac: MACAddress? = nil, mtu: UInt32? = nil, master: UInt32? = nil, namespace: Int32? = nil,
-    alias: String? = nil
+    alias: String? = nil, vxlan: VXLANOptions? = nil
   ) {
     self.isUp = isUp
     self.name = name
@@ -181,6 +189,7 @@ public struct LinkChange: Hashable, Sendable {
     self.master = master
     self.namespace = namespace
     self.alias = alias
+    self.vxlan = vxlan
   }
 
   func encode(index: UInt32, into writer: inout OctetWriter) {
@@ -194,6 +203,7 @@ public struct LinkChange: Hashable, Sendable {
     if let master { writer.attribute(LinkAttribute.master, hostU32: master) }
     if let namespace { writer.attribute(LinkAttribute.namespaceDescriptor, hostU32: UInt32(bitPattern: namespace)) }
     if let alias { writer.attribute(LinkAttribute.alias, text: alias) }
+    vxlan?.encodeChange(into: &writer)
   }
 }
 

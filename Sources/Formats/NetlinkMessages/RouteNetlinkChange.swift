@@ -19,6 +19,8 @@ public enum RouteNetlinkChange: Sendable, CustomStringConvertible {
   case deleteRoute(KernelRoute)
   case setNeighbour(Neighbour)
   case deleteNeighbour(Neighbour)
+  case setForwarding(ForwardingEntry)
+  case deleteForwarding(ForwardingEntry)
 
   public func encode(into batch: inout NetlinkBatch) {
     switch self {
@@ -42,13 +44,17 @@ public enum RouteNetlinkChange: Sendable, CustomStringConvertible {
       batch.add(type: RouteMessageType.newNeighbour, flags: [.create, .replace, .acknowledge]) { neighbour.encode(into: &$0) }
     case .deleteNeighbour(let neighbour):
       batch.add(type: RouteMessageType.deleteNeighbour, flags: .acknowledge) { neighbour.encode(into: &$0) }
+    case .setForwarding(let entry):
+      batch.add(type: RouteMessageType.newNeighbour, flags: [.create, .replace, .acknowledge]) { entry.encode(into: &$0) }
+    case .deleteForwarding(let entry):
+      batch.add(type: RouteMessageType.deleteNeighbour, flags: .acknowledge) { entry.encode(into: &$0) }
     }
   }
 
   /// Removes something: a missing object is success.
   public var isDeletion: Bool {
     switch self {
-    case .deleteLink, .deleteAddress, .deleteRoute, .deleteNeighbour: true
+    case .deleteLink, .deleteAddress, .deleteRoute, .deleteNeighbour, .deleteForwarding: true
     default: false
     }
   }
@@ -65,6 +71,8 @@ public enum RouteNetlinkChange: Sendable, CustomStringConvertible {
     case .deleteRoute(let route): "delete route \(route)"
     case .setNeighbour(let neighbour): "set \(neighbour)"
     case .deleteNeighbour(let neighbour): "delete \(neighbour)"
+    case .setForwarding(let entry): "set \(entry)"
+    case .deleteForwarding(let entry): "delete \(entry)"
     }
   }
 }

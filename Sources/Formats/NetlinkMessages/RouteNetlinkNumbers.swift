@@ -19,7 +19,7 @@ public enum RouteGroup {
 
 /// AF_*.
 public enum AddressFamilyNumber {
-  public static let unspecified: UInt8 = 0, inet: UInt8 = 2, inet6: UInt8 = 10
+  public static let unspecified: UInt8 = 0, inet: UInt8 = 2, bridge: UInt8 = 7, inet6: UInt8 = 10
 }
 
 extension IPFamily {
@@ -41,6 +41,7 @@ enum LinkAttribute {
   static let extensionMask: UInt16 = 29, linkNamespace: UInt16 = 37
   static let infoKind: UInt16 = 1, infoData: UInt16 = 2
   static let vethPeer: UInt16 = 1
+  static let vxlanID: UInt16 = 1, vxlanLocal: UInt16 = 4, vxlanLearning: UInt16 = 7, vxlanPort: UInt16 = 15, vxlanLocal6: UInt16 = 17
   /// RTEXT_FILTER_SKIP_STATS: counters are most of a link's octets.
   static let skipStatistics: UInt32 = 8
 }

@@ -75,6 +75,8 @@ public struct BGPPlan: Hashable, Sendable {
   public var sessions: [String: SessionPlan]
   public var pools: Set<IPPrefix>
   public var poolsNotExported: Set<IPPrefix>
+  /// Pools, disabled ones as well, whose routes between hosts are written to the kernel here (true) or by Felix, if by anybody.
+  public var carriedHere: [IPPrefix: Bool]
   /// What could not be done as the resources say, with the reason.
   public var problems: [String]
 
@@ -85,6 +87,7 @@ public struct BGPPlan: Hashable, Sendable {
     sessions = [:]
     pools = []
     poolsNotExported = []
+    carriedHere = [:]
     problems = []
   }
 
@@ -111,6 +114,12 @@ public struct BGPPlan: Hashable, Sendable {
     clusterID = bgp.routeReflectorClusterID.map { RouterID($0) }
     for pool in resources.pools.values where !pool.disabled {
       if pool.disableBGPExport { poolsNotExported.insert(pool.cidr) } else { pools.insert(pool.cidr) }
+    }
+
+    let carrier = local?.programClusterRoutes ?? global?.programClusterRoutes ?? .enabledNoEncapOnly
+    for pool in resources.pools.values {
+      let isCarried = pool.vxlanMode == .never && carrier != .disabled && (pool.ipipMode == .never || carrier == .enabled)
+      carriedHere[pool.cidr] = carriedHere[pool.cidr] ?? true && isCarried
     }
 
     var taken: Set<Endpoint> = []
@@ -211,6 +220,11 @@ public struct BGPPlan: Hashable, Sendable {
       let peerCluster = node?.spec.bgp?.routeReflectorClusterID.map { RouterID($0) }
       session.isReflectorClient = clusterID != nil && !session.isExternal && peerCluster != clusterID
     }
+  }
+
+  /// Whether routes to the prefix, as learned from peers, are for this host's kernel. VXLAN is always Felix'; what is in no pool is carried.
+  func carries(_ prefix: IPPrefix) -> Bool {
+    carriedHere.lazy.filter { $0.key.contains(prefix) }.max { $0.key.length < $1.key.length }?.value ?? true
   }
 
   struct Endpoint: Hashable {

@@ -124,7 +124,8 @@ struct KernelView {
   }
 
   private mutating func noteOwn(_ prefix: IPPrefix) {
-    let felix = routes[prefix]?.values.filter { $0.protocol == .felix } ?? []
+    // What has a gateway leads to another host: Felix carries that one's routes itself, and only that one announces them.
+    let felix = routes[prefix]?.values.filter { $0.protocol == .felix && $0.nextHops.allSatisfy { $0.gateway == nil } } ?? []
     let isBlock = felix.contains { !$0.type.isForwarding }
     if isBlock { ownBlocks.insert(prefix) } else { ownBlocks.remove(prefix) }
     ownRoutes[prefix] = isBlock || prefix.isHost ? felix.map(\.metric).min() : nil

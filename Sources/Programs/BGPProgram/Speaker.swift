@@ -33,6 +33,8 @@ public final class Speaker {
     public var holdTime: Duration = .seconds(90)
     public var connectRetry: Duration = .seconds(5)
     public var multipathMax = 16
+    /// How long a route stays for Felix to replace, when its pool is Felix' to carry from now on.
+    public var handOver: Duration = .seconds(10)
     /// Full read-back of the kernel's routes.
     public var resyncInterval: Duration = .seconds(60)
     public init() {}
@@ -126,6 +128,9 @@ public final class Speaker {
     if let new {
       table.receive(.identity(routerID: new.routerID, clusterID: new.clusterID))
       isKernelChanged = true
+    }
+    if let new, let old, new.carriedHere != old.carriedHere {
+      for (prefix, nextHops) in forwarding where !isHeld(prefix) { want(prefix, nextHops) }
     }
     listen(old)
     // Names of sessions that go, come, or stay.
@@ -372,12 +377,13 @@ public final class Speaker {
   }
 
   private func want(_ prefix: IPPrefix, _ nextHops: [IPAddress]) {
+    isDriverTouched = true
+    guard plan?.carries(prefix) ?? true else { return driver.letGo(prefix, for: options.handOver) }
     var hops: [RouteSpec.Hop] = []
     for nextHop in nextHops {
       for hop in (resolutions[nextHop] ?? nil)?.hops ?? [] where !hops.contains(hop) { hops.append(hop) }
     }
     driver.want(hops.isEmpty ? nil : RouteSpec(hops: hops), for: prefix)
-    isDriverTouched = true
   }
 
   private func applyToKernel() {

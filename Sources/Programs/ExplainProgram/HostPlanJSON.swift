@@ -15,7 +15,7 @@ extension HostPlanning {
       "policies": .array(plan.policies.sorted { $0.key < $1.key }.map(Self.json)),
       "ipSets": .array(sets.map(Self.json)),
       "routes": .array(routes.map(Self.json)),
-      "tunnels": .array([]),
+      "tunnels": .array(plan.tunnels.sorted { $0.key < $1.key }.map { Self.json($0.key, $0.value, in: plan) }),
       "findings": .array(findings.map { ["object": .string($0.object.description), "text": .string($0.text)] }),
     ]
   }
@@ -119,7 +119,33 @@ extension HostPlanning {
       document["type"] = "workload"
       document["interface"] = .string(interface)
     case .blackhole: document["type"] = "blackhole"
+    case .direct(let gateway, _):
+      document["type"] = "direct"
+      document["gateway"] = .string("\(gateway)")
+    case .tunnel(let kind, let gateway):
+      document["type"] = "tunnel"
+      document["tunnel"] = .string(kind.rawValue)
+      document["gateway"] = .string("\(gateway)")
     }
+    return document
+  }
+
+  private static func json(_ kind: TunnelKind, _ tunnel: TunnelPlan, in plan: HostPlan) -> JSONValue {
+    func common(_ document: inout JSONValue, _ underlay: IPAddress, _ address: IPAddress?, _ mac: MACAddress?) {
+      document["underlay"] = .string("\(underlay)")
+      if let address { document["address"] = .string("\(address)") }
+      if let mac { document["mac"] = .string("\(mac)") }
+    }
+    var document: JSONValue = ["tunnel": .string(kind.rawValue), "interface": .string(plan.settings.tunnels.deviceName(kind))]
+    common(&document, tunnel.underlay, tunnel.address, tunnel.mac)
+    document["peers"] = .array(
+      plan.tunnelPeers.filter { $0.key.kind == kind }.sorted { $0.key < $1.key }.map { peer, far in
+        var document: JSONValue = ["node": .string(peer.node)]
+        common(&document, far.underlay, far.address, far.mac)
+        if let key = far.publicKey { document["publicKey"] = .string(key) }
+        if !far.networks.isEmpty { document["networks"] = texts(far.networks) }
+        return document
+      })
     return document
   }
 

@@ -62,6 +62,8 @@ extension HostPlanning {
       switch route {
       case .workload(let interface): table.append(["\(prefix)", "to the workload at \(interface)"])
       case .blackhole: table.append(["\(prefix)", "nowhere: a block of this host"])
+      case .direct(let gateway, _): table.append(["\(prefix)", "to the host \(gateway), in this host's subnet"])
+      case .tunnel(let kind, let gateway): table.append(["\(prefix)", "into \(plan.settings.tunnels.deviceName(kind)), to \(gateway)"])
       }
     }
     return table

@@ -30,6 +30,7 @@ import Resources
 import RouteDriver
 import RulesetDriver
 import Sockets
+import TunnelDriver
 
 final class FelixAgent {
   let node: String
@@ -44,8 +45,9 @@ final class FelixAgent {
   private var renderer = PolicyRenderer()
   private let netlink: RouteNetlink
   private let ruleset: RulesetDriver
-  private var routes: RouteDriver
-  private var links: LinkDriver
+  private let routing: HostRouting
+  private var routes: RouteDriver { routing.routes }
+  private var links: LinkDriver { routing.links }
   private let monitor: RouteMonitor
   private let flows: FlowMemory
 
@@ -72,6 +74,9 @@ final class FelixAgent {
   var onRound: (() -> Void)?
   /// Called with the configurations that concern this node, the cluster's first, whenever one of them changes and once in sync.
   var onConfiguration: (([FelixConfigurationSpec]) -> Void)?
+  /// Called with every end of a tunnel that needs an address, whenever that changes and once in sync.
+  var onTunnelDemands: (([TunnelKind: TunnelDemand]) -> Void)?
+  private var areDemandsNew = true
   /// Takes what is told to the datastore.
   var reporter: StatusReporter?
   /// What goes wrong beside the agent, on this host.
@@ -116,29 +121,15 @@ final class FelixAgent {
     netlink = try RouteNetlink(namespace: namespace)
     ruleset = try RulesetDriver(namespace: namespace?.descriptor.borrowed, log: log)
     flows = FlowMemory(namespace: namespace)
-    (links, routes) = Self.drivers(netlink, namespace, HostSettings())
+    routing = HostRouting(netlink, namespace)
     try resyncDrivers()
     try loop.add(descriptor: monitor.descriptor, interest: .read) { [unowned self] _ in observe() }
     scheduleResync()
   }
 
-  private static func drivers(
-    _ netlink: RouteNetlink, _ namespace: NetworkNamespace?, _ settings: HostSettings
-  ) -> (LinkDriver, RouteDriver) {
-    (
-      LinkDriver(
-        netlink: netlink, namespace: namespace,
-        settings: LinkSettings(interfacePrefixes: settings.interfacePrefixes, ipv6: settings.ipv6)),
-      RouteDriver(
-        netlink: netlink, protocol: .felix, ownedInterfacePrefixes: settings.interfacePrefixes, yielding: [.bgp, .bird],
-        deletionGrace: .seconds(10))
-    )
-  }
-
   private func resyncDrivers() throws {
     links.onTransition = { [unowned self] transition in log.info("interface \(transition)") }
-    try routes.resync()
-    try links.resync()
+    try routing.resync()
   }
 
   // MARK: Inputs
@@ -149,7 +140,7 @@ final class FelixAgent {
       .felixConfiguration, .globalNetworkPolicy, .globalNetworkSet, .hostEndpoint, .ipPool, .kubernetesEndpointSlice, .liveMigration, .networkPolicy, .networkSet, .node, .profile,
       .stagedGlobalNetworkPolicy, .stagedKubernetesNetworkPolicy, .stagedNetworkPolicy, .tier, .workloadEndpoint,
     ]
-    return ResourceFeed(datastore, kinds: kinds, rawPrefixes: [AddressBook(datastore: datastore, node: node).affinityRoot])
+    return ResourceFeed(datastore, kinds: kinds, rawPrefixes: BlockReading.prefixes)
   }
 
   func receive(_ events: [FeedEvent]) {
@@ -163,10 +154,7 @@ final class FelixAgent {
         take(policyMemory.readable(key, stored?.resource), of: key)
       case .unreadable(let key, let reason): take(policyMemory.unreadable(key, reason: reason), of: key)
       case .raw(let key, let value):
-        if let part = key.split(separator: "/").last, let cidr = AddressBook.cidr(keyPart: part) {
-          let isOurs = value.map { AddressBook.isConfirmed(affinity: $0) } ?? false
-          calculation.receive(.block(cidr, isOurs ? BlockFact(affinity: node) : nil))
-        }
+        if let (cidr, fact) = BlockReading.read(key, value) { calculation.receive(.block(cidr, fact)) }
       case .inSync:
         isInSync = true
         tellConfiguration()
@@ -204,13 +192,17 @@ final class FelixAgent {
   }
 
   private func observe() {
+    hear()
+    round()
+  }
+
+  /// Takes what the kernel has told.
+  private func hear() {
     let reception = monitor.receive { event in
       touch(event)
-      links.handle(event)
-      routes.handle(event)
+      routing.handle(event)
     }
     if reception == .overrun { resyncLinksAndRoutes() }
-    round()
   }
 
   private func touch(_ event: RouteNetlinkEvent) {
@@ -254,8 +246,7 @@ final class FelixAgent {
     touched.formUnion(plan.endpoints.keys)
     isHostPrepared = false
     do {
-      try links.resync()
-      try routes.resync()
+      try routing.resync()
     } catch {
       log.error("reading links and routes back: \(error)")
       again(after: .seconds(1))
@@ -340,6 +331,14 @@ final class FelixAgent {
       // What does not exist or is down tells when that changes; anything else may pass by itself.
       if report.problems.contains(where: { links.link(named: $0.name)?.isUp ?? false }) { again(after: .seconds(1)) }
     }
+    attempt("tunnels") {
+      let report = try routing.tunnels.apply()
+      kernelChanges += report.changed
+      problems += report.problems.map(\.description)
+      if let next = report.again { again(after: next - .now) }
+      // A new interface is known to the routes over it before they are asked for.
+      if report.changed > 0 { hear() }
+    }
     let areRoutesRight = attempt("routes") {
       let report = try routes.apply()
       kernelChanges += report.changed
@@ -422,11 +421,14 @@ final class FelixAgent {
         guard let name = interfaceOf.removeValue(forKey: key) else { continue }
         names.insert(name)
         if endpointOf[name] == key { endpointOf[name] = nil }
-      case .route(_, .workload): break
-      case .route(let prefix, .blackhole): routes.want(.blackhole, for: prefix)
-      case .routeRemoved(let prefix): routes.want(nil, for: prefix)
+      case .tunnelDemand: areDemandsNew = true
       default: break
       }
+    }
+    routing.want(changes, plan)
+    if areDemandsNew {
+      areDemandsNew = false
+      onTunnelDemands?(plan.tunnelDemands)
     }
     for case .endpoint(let key, let endpoint) in changes {
       interfaceOf[key] = endpoint.interfaceName
@@ -456,12 +458,12 @@ final class FelixAgent {
 
   /// Other prefixes or families: the drivers begin anew over the same kernel, and change only what differs.
   private func adopt(_ settings: HostSettings) {
-    (links, routes) = Self.drivers(netlink, namespace, settings)
+    routing.adopt(settings)
     attempt("reading links and routes back") { try resyncDrivers() }
     for (prefix, route) in plan.routes {
       switch route {
       case .workload(let name): routes.want(workloadRoute(name, prefix), for: prefix)
-      case .blackhole: routes.want(.blackhole, for: prefix)
+      default: routing.want(route, for: prefix)
       }
     }
     isHostPrepared = false

@@ -57,14 +57,19 @@ public enum FelixProgram {
     let feeding = Task.detached { await feed.run(queue.put) }
     agent.addDatastoreMetrics = { page in datastore.add(to: &page, feed: feed.meter, queue: queue) }
     let health = HealthServer(FelixAgent.pages(mailbox) { unsafe onLoop }, log: Logger(label: "health"))
-    agent.otherProblems = { health.problems + (reporter.leased.problem.map { [$0] } ?? []) }
+    let tunnelAddresses = TunnelAddressKeeper(datastore, desk.book, log: log)
+    agent.onTunnelDemands = tunnelAddresses.want
+    agent.otherProblems = { health.problems + [tunnelAddresses.problem].compactMap { $0 } + (reporter.leased.problem.map { [$0] } ?? []) }
     agent.onConfiguration = { [environment = options.environment] configurations in
       health.want(ServingPlan(.felix, configurations, environment: environment))
     }
     // Until the datastore has been read: a probe must be able to hear that it has not.
     health.want(ServingPlan(.felix, [], environment: options.environment))
     let leased = reporter.leased
-    let telling = [Task.detached { await health.run() }, Task.detached { await leased.run() }, Task.detached { await desk.run() }]
+    let telling = [
+      Task.detached { await health.run() }, Task.detached { await leased.run() }, Task.detached { await desk.run() },
+      Task.detached { await tunnelAddresses.run() },
+    ]
     let serving = Task.detached {
       do {
         try await server.run()

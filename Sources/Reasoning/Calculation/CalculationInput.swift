@@ -6,9 +6,14 @@ import Resources
 
 /// What routing needs to know of an IPAM block.
 public struct BlockFact: Hashable, Sendable {
-  /// The node that the block is confirmed to belong to; nil for a block without affinity. A pending affinity counts as none.
+  /// The node that the block belongs to; nil for a block without affinity.
   public var affinity: String?
-  public init(affinity: String?) { self.affinity = affinity }
+  /// Addresses of it that another node's workloads or tunnels have, with that node.
+  public var borrowers: [IPAddress: String]
+  public init(affinity: String?, borrowers: [IPAddress: String] = [:]) {
+    self.affinity = affinity
+    self.borrowers = borrowers
+  }
 }
 
 public enum CalculationInput: Hashable, Sendable {

@@ -3,8 +3,9 @@
 /// ```
 ///                        ┌─ AddressSets  (all endpoints, network sets) ◄── demands ──┐
 ///  inputs ─► pending ─►  ├─ PolicyTable  (policies × local endpoints) ── in use ─► RuleFolding ─► policy plans
-///            per key     ├─ LocalEndpoints (interfaces, addresses, blocks) ────────────────────► endpoint plans, routes
+///            per key     ├─ LocalEndpoints (interfaces, addresses, own blocks) ────────────────► endpoint plans, routes
 ///                        ├─ LocalHostEndpoint (this host's own interfaces) ────────────────────► host endpoint plans
+///                        ├─ RemoteRoutes   (nodes, pools, blocks, claims) ─────────────────────► routes, tunnels
 ///                        └─ tiers, profiles, FelixConfiguration
 /// ```
 ///
@@ -33,6 +34,7 @@ public struct HostCalculation: Sendable {
   private var local = LocalEndpoints()
   private(set) var localHosts: [ResourceKey: LocalHostEndpoint] = [:]
   private var networks = ClusterNetworks()
+  private var remote: RemoteRoutes
 
   /// Places of local endpoints, of workloads and hosts, in `policies`.
   private var itemByKey: [ResourceKey: Int] = [:]
@@ -53,7 +55,10 @@ public struct HostCalculation: Sendable {
   private var routes: [IPPrefix: RoutePlan] = [:]
 
   /// `node` is the name under which this host's endpoints are stored.
-  public init(node: String) { self.node = node }
+  public init(node: String) {
+    self.node = node
+    remote = RemoteRoutes(node: node)
+  }
 
   public mutating func receive(_ input: CalculationInput) {
     switch input {
@@ -73,6 +78,7 @@ public struct HostCalculation: Sendable {
     if settings != self.settings {
       adopt(settings)
       changes.append(.settings(settings))
+      remote.set(settings)
     }
     settleLocalEndpoints()
     changes += foldPolicies()
@@ -81,7 +87,12 @@ public struct HostCalculation: Sendable {
     changes += networks.drain(
       ClusterNetworks.Needs(
         sparesHosts: settings.nat.sparesHosts, marksLeaving: !marking.isEmpty, stopsServiceLoops: settings.filter.serviceLoops != .disabled))
-    for (prefix, route) in local.drainRoutes() where routes[prefix] != route {
+    changes += remote.drainTunnels()
+    for prefix in local.drain().union(remote.drain()) {
+      // Whoever is here comes before whoever is elsewhere, and a block's rest goes nowhere.
+      let elsewhere = remote.route(to: prefix)
+      let route = local.workloadRoute(to: prefix) ?? elsewhere ?? (remote.countsBlocks ? local.blackhole(of: prefix) : nil)
+      guard routes[prefix] != route else { continue }
       routes[prefix] = route
       changes.append(route.map { .route(prefix, $0) } ?? .routeRemoved(prefix))
     }
@@ -98,13 +109,14 @@ public struct HostCalculation: Sendable {
     plan.endpoints = endpointPlans
     plan.hostEndpoints = hostEndpointPlans
     plan.routes = routes
+    remote.add(to: &plan)
     return plan
   }
 
   /// What is wrong with objects as of the last flush, in words, for status and log. Rules are looked at where the policy is in use on this
   /// host.
   public var findings: [ResourceKey: String] {
-    var findings = local.findings
+    var findings = local.findings.merging(remote.findings) { $1 }
     func add(_ text: String, to key: ResourceKey) { findings[key] = findings[key].map { "\($0); \(text)" } ?? text }
     for (key, fault) in policies.faults { add(fault, to: key) }
     for (key, policy) in folded where !policy.faults.isEmpty { add(policy.faults.joined(separator: "; "), to: key) }
@@ -143,13 +155,18 @@ public struct HostCalculation: Sendable {
         } else {
           configurations[key.name] = nil
         }
-      case .ipPool, .node, .bgpConfiguration: networks.set(key, resource?.spec)
+      case .ipPool, .node, .bgpConfiguration:
+        networks.set(key, resource?.spec)
+        remote.set(key, resource)
       // The others say nothing about what this host must do.
       default: break
       }
     }
     pending.removeAll()
-    for (prefix, fact) in pendingBlocks { local.setBlock(prefix, isOurs: fact?.affinity == node) }
+    for (prefix, fact) in pendingBlocks {
+      local.setBlock(prefix, isOurs: fact?.affinity == node)
+      remote.set(block: prefix, fact)
+    }
     pendingBlocks.removeAll()
   }
 
@@ -157,6 +174,7 @@ public struct HostCalculation: Sendable {
     guard let resource, case .workloadEndpoint(let spec) = resource.spec else {
       addressSets.remove(key)
       local.set(key, nil)
+      remote.set(endpoint: key, nil, created: nil)
       return
     }
     let shape = LabelIndex.Shape(labels: Self.labels(ofEndpoint: resource.metadata, key, spec), parents: spec.profiles)
@@ -164,6 +182,7 @@ public struct HostCalculation: Sendable {
     let endpoint = LocalEndpoints.Endpoint(
       spec: spec, shape: shape, claim: LocalClaim(key, created: resource.metadata.creationTimestamp))
     local.set(key, spec.node == node ? endpoint : nil)
+    remote.set(endpoint: key, spec, created: resource.metadata.creationTimestamp)
   }
 
   private mutating func absorbHostEndpoint(_ key: ResourceKey, _ resource: Resource?) {
@@ -438,6 +457,8 @@ extension HostPlanChange {
     case .policy(let key, _), .endpoint(let key, _), .hostEndpoint(let key, _), .endpointRemoved(let key), .hostEndpointRemoved(let key),
       .policyRemoved(let key): key.description
     case .route(let prefix, _), .routeRemoved(let prefix): prefix.description
+    case .tunnel(let kind, _), .tunnelDemand(let kind, _): kind.rawValue
+    case .tunnelPeer(let peer, _): peer.description
     }
   }
 }

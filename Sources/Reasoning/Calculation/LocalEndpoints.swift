@@ -100,7 +100,7 @@ struct LocalEndpoints: Sendable {
   }
 
   /// Holders whose floating addresses may be others since the last `settle`: an address, theirs or external, has changed hands. Between
-  /// `settle` and `drainRoutes`.
+  /// `settle` and `drain`.
   mutating func takeShifted() -> Set<ResourceKey> {
     let addresses = dirtyPrefixes.lazy.filter(\.isHost)
     var shifted = Set(addresses.flatMap { [self] in floatingClaims.claimants(of: $0.address) + addressClaims.claimants(of: $0) })
@@ -118,22 +118,22 @@ struct LocalEndpoints: Sendable {
     }
   }
 
-  /// The routes of the prefixes in question; nil for a prefix without a route. Follows `settle`.
-  mutating func drainRoutes() -> [(IPPrefix, RoutePlan?)] {
-    // A changed record may have moved to another interface while its addresses stayed, so every address of a settled endpoint is in
-    // question.
-    let routes = dirtyPrefixes.map { ($0, route(to: $0)) }
-    dirtyPrefixes.removeAll()
-    return routes
+  /// The prefixes whose routes are in question. Follows `settle`.
+  ///
+  /// A changed record may have moved to another interface while its addresses stayed, so every address of a settled endpoint is in question.
+  mutating func drain() -> Set<IPPrefix> {
+    defer { dirtyPrefixes = [] }
+    return dirtyPrefixes
   }
 
-  private func route(to prefix: IPPrefix) -> RoutePlan? {
+  func workloadRoute(to prefix: IPPrefix) -> RoutePlan? {
     if let holder = addressClaims.holder(of: prefix) { return .workload(interfaceName: records[holder]!.spec.interfaceName) }
     if prefix.isHost, let holder = floatingClaims.holder(of: prefix.address), floating(of: holder)[prefix.address] != nil {
       return .workload(interfaceName: records[holder]!.spec.interfaceName)
     }
-    return ownBlocks.contains(prefix) ? .blackhole : nil
+    return nil
   }
+  func blackhole(of prefix: IPPrefix) -> RoutePlan? { ownBlocks.contains(prefix) ? .blackhole : nil }
 
   /// Why a record of this host is not, or not fully, in effect.
   var findings: [ResourceKey: String] {

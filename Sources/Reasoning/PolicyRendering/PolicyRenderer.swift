@@ -121,7 +121,7 @@ public struct PolicyRenderer: Sendable {
       endpointsByInterface[plan.interfaceName, default: []].insert(key)
       dirtyInterfaces.insert(plan.interfaceName)
     case .endpointRemoved(let key): if let old = endpoints.removeValue(forKey: key) { leave(old.interfaceName, key) }
-    case .hostEndpoint, .hostEndpointRemoved, .route, .routeRemoved: break
+    case .hostEndpoint, .hostEndpointRemoved, .route, .routeRemoved, .tunnel, .tunnelPeer, .tunnelDemand: break
     }
   }
 

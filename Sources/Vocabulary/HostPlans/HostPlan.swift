@@ -13,6 +13,9 @@ public struct HostPlan: Hashable, Sendable {
   /// By HostEndpoint key.
   public var hostEndpoints: [ResourceKey: HostEndpointPlan] = [:]
   public var routes: [IPPrefix: RoutePlan] = [:]
+  public var tunnels: [TunnelKind: TunnelPlan] = [:]
+  public var tunnelPeers: [TunnelPeer: TunnelPeerPlan] = [:]
+  public var tunnelDemands: [TunnelKind: TunnelDemand] = [:]
   public init() {}
 }
 
@@ -21,4 +24,8 @@ public enum RoutePlan: Hashable, Sendable {
   case workload(interfaceName: String)
   /// A block of this host: what no workload holds goes nowhere.
   case blackhole
+  /// To a host of this host's own subnet, by its address there, over the interface that has the address `from`.
+  case direct(via: IPAddress, from: IPAddress)
+  /// Into a tunnel, towards this address: of the other end of a VXLAN tunnel, of the other host for IPIP.
+  case tunnel(TunnelKind, via: IPAddress)
 }

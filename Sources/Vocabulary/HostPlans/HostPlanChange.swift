@@ -10,6 +10,10 @@ public enum HostPlanChange: Hashable, Sendable {
   case policy(ResourceKey, PolicyPlan)
   case endpoint(ResourceKey, EndpointPlan)
   case hostEndpoint(ResourceKey, HostEndpointPlan)
+  /// Nil: no such tunnel (any more).
+  case tunnel(TunnelKind, TunnelPlan?)
+  case tunnelPeer(TunnelPeer, TunnelPeerPlan?)
+  case tunnelDemand(TunnelKind, TunnelDemand?)
   case route(IPPrefix, RoutePlan)
   case routeRemoved(IPPrefix)
   case endpointRemoved(ResourceKey)
@@ -25,6 +29,10 @@ public enum HostPlanChange: Hashable, Sendable {
     case .ipSetMembers: 2
     case .policy: 3
     case .endpoint, .hostEndpoint: 4
+    // A tunnel comes before what leads into it, and goes after it.
+    case .tunnel(_, let plan): plan == nil ? 8 : 4
+    case .tunnelPeer(_, let plan): plan == nil ? 7 : 4
+    case .tunnelDemand: 4
     case .routeRemoved: 5
     case .route: 6
     case .endpointRemoved, .hostEndpointRemoved: 7
@@ -48,6 +56,9 @@ extension HostPlan {
       case .policy(let key, let plan): policies[key] = plan
       case .endpoint(let key, let plan): endpoints[key] = plan
       case .hostEndpoint(let key, let plan): hostEndpoints[key] = plan
+      case .tunnel(let kind, let plan): tunnels[kind] = plan
+      case .tunnelPeer(let peer, let plan): tunnelPeers[peer] = plan
+      case .tunnelDemand(let kind, let demand): tunnelDemands[kind] = demand
       case .route(let prefix, let plan): routes[prefix] = plan
       case .routeRemoved(let prefix): precondition(routes.removeValue(forKey: prefix) != nil, "\(prefix) is removed once")
       case .endpointRemoved(let key): precondition(endpoints.removeValue(forKey: key) != nil, "\(key) is removed once")
