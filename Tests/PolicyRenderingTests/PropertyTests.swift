@@ -92,7 +92,7 @@ struct PlanMaker {
     rule.destination = side()
     if chance(50) {
       rule.ipProtocol = pick([.tcp, .udp])
-      if chance(60) { rule.destination.ports = [80...80, 443...500] }
+      if chance(60) { rule.destination.ports = pick([[80...80, 443...500], [80...80], [80...80, 81...81], [443...443]]) }
       if chance(30) { rule.destination.namedPorts = [pick(Self.portSets)] }
       if chance(20) { rule.source.notPorts = [1...1023] }
     } else if chance(20) {
@@ -102,7 +102,8 @@ struct PlanMaker {
     if chance(5) { rule.fault = "broken" }
     return rule
   }
-  mutating func rules() -> [RulePlan] { (0..<Int.random(in: 0..<4, using: &random)).map { _ in rule() } }
+  /// Now and then so many that they are found by their ports.
+  mutating func rules() -> [RulePlan] { (0..<(chance(15) ? 16 : Int.random(in: 0..<4, using: &random))).map { _ in rule() } }
   mutating func policy() -> PolicyPlan { PolicyPlan(ingress: rules(), egress: rules()) }
   mutating func tiers(_ known: [ResourceKey]) -> [TierPlan] {
     ["a", "b"].compactMap { name in

@@ -678,6 +678,9 @@ int cl_netlink_open(int protocol, int buffer_octets, uint32_t *port) {
 int cl_netlink_join(int descriptor, uint32_t group) {
   return cl_set_option(descriptor, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, (int)group);
 }
+int cl_netlink_leave(int descriptor, uint32_t group) {
+  return cl_set_option(descriptor, SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, (int)group);
+}
 int cl_netlink_strict(int descriptor) { return cl_set_option(descriptor, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1); }
 int cl_netlink_send_buffer(int descriptor, int octets) {
   if (cl_set_option(descriptor, SOL_SOCKET, SO_SNDBUFFORCE, octets) == 0) return 0;

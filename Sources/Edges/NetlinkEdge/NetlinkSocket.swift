@@ -113,6 +113,11 @@ public final class NetlinkSocket {
     }
   }
 
+  /// Listens to the group, or no longer; false if the kernel refuses.
+  public func listen(to group: UInt32, _ isListening: Bool) -> Bool {
+    (isListening ? cl_netlink_join(descriptor.borrowed, group) : cl_netlink_leave(descriptor.borrowed, group)) == 0
+  }
+
   // MARK: Requests
 
   /// Sends the batch in ONE call and returns an error, or nil, for each message, in order.

@@ -98,20 +98,24 @@ public final class RulesetDriver {
   @discardableResult
   public func apply(_ delta: RulesetDelta) throws(RulesetError) -> ApplyReport {
     var report = ApplyReport()
+    try apply(delta, &report)
+    try checkMissed(&report)
+    return report
+  }
+
+  private func apply(_ delta: RulesetDelta, _ report: inout ApplyReport) throws(RulesetError) {
     guard isKnown else {
       desired.apply(delta)
-      try reconcile(&report)
-      return report
+      return try reconcile(&report)
     }
     let difference = RulesetDifference(delta, in: desired)
     let mutations = difference.mutations(specs: desired.sets)
     desired.apply(delta)
     if let reason = difference.needsRebuild {
       log.notice("replacing the table", metadata: ["reason": "\(reason)"])
-      try rebuild(&report, exists: true)
-      return report
+      return try rebuild(&report, exists: true)
     }
-    guard !mutations.isEmpty else { return report }
+    guard !mutations.isEmpty else { return }
     do throws(RulesetError) {
       try kernel.commit(mutations)
       report.count(difference)
@@ -119,7 +123,11 @@ public final class RulesetDriver {
       failed(error, &report)
       try reconcile(&report)
     }
-    return report
+  }
+
+  /// Nobody else can have changed a table that is ours alone.
+  private func checkMissed(_ report: inout ApplyReport) throws(RulesetError) {
+    if kernel.hasMissedNotifications, !isOwner { try reconcile(&report) }
   }
 
   /// Reads the kernel and repairs what differs.
@@ -127,6 +135,7 @@ public final class RulesetDriver {
   public func resync() throws(RulesetError) -> ApplyReport {
     var report = ApplyReport()
     try reconcile(&report)
+    try checkMissed(&report)
     return report
   }
 

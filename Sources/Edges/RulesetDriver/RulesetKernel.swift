@@ -39,18 +39,25 @@ public protocol RulesetKernel: AnyObject {
   func commit(_ mutations: [RulesetMutation]) throws(RulesetError)
   /// Takes what waits at the descriptor. True if the table may have been changed by another process.
   func takeNotifications() -> Bool
+  /// Another process committed something beside the last transaction of ours, and we did not listen: read the table to know what.
+  var hasMissedNotifications: Bool { get }
+}
+
+extension RulesetKernel {
+  public var hasMissedNotifications: Bool { false }
 }
 
 /// The table in a real kernel.
 ///
 /// One socket sends every change: the kernel ties the owner flag to its port. A second one listens, so that answers and notifications
-/// never mix.
+/// never mix. While someone listens the kernel writes a notification for each object that changes, which is a quarter of a large
+/// transaction's cost: for those the listener leaves, and the generation tells whether another hand was there meanwhile.
 public final class NetlinkRuleset: RulesetKernel {
   public let table: String
   private let socket: NetlinkSocket
   private let monitor: NetlinkSocket
-  /// The generation after a transaction of ours that was large enough to overflow the monitor.
-  private var ownGeneration: UInt32?
+  public private(set) var hasMissedNotifications = false
+  private static let largeOctets = 64 << 10
 
   /// `namespace` is a descriptor of a network namespace; nil is that of the calling thread.
   public init(table: String = "margay", namespace: CInt? = nil) throws(NetlinkError) {
@@ -71,12 +78,7 @@ public final class NetlinkRuleset: RulesetKernel {
       guard header.port != own, header.type >> 8 == 10, header.type != RulesetMessageType.newGeneration else { return }
       if let about = try? RulesetReading.table(&body), about.family == RulesetMessageType.familyInet, about.name == table { foreign = true }
     }
-    if reception == .overrun {
-      // What was lost may have been the echo of our own load: then the generation is still ours.
-      let current = try? generation()
-      if current == nil || current != ownGeneration { foreign = true }
-    }
-    return foreign
+    return foreign || reception == .overrun
   }
 
   private func generation() throws(RulesetError) -> UInt32 {
@@ -98,17 +100,23 @@ public final class NetlinkRuleset: RulesetKernel {
 
   public func commit(_ mutations: [RulesetMutation]) throws(RulesetError) {
     guard !mutations.isEmpty else { return }
-    var transaction = RulesetTransaction(table: table, mutations)
-    try send(&transaction, mutations)
-    ownGeneration = transaction.batch.count > 1000 ? try? generation() : nil
+    let transaction = RulesetTransaction(table: table, mutations)
+    guard transaction.batch.octetCount > Self.largeOctets else { return try send(transaction, mutations) }
+    let before = try? generation()
+    _ = monitor.listen(to: RulesetMessageType.group, false)
+    defer {
+      if !monitor.listen(to: RulesetMessageType.group, true) { hasMissedNotifications = true }
+      // Read behind the joining, so that nothing falls between.
+      if let before, let now = try? generation(), now == before &+ 1 {} else { hasMissedNotifications = true }
+    }
+    try send(transaction, mutations)
   }
 
-  private func send(_ transaction: inout RulesetTransaction, _ mutations: [RulesetMutation]) throws(RulesetError) {
+  private func send(_ transaction: consuming RulesetTransaction, _ mutations: [RulesetMutation]) throws(RulesetError) {
     let origins = transaction.origins
     let results: [NetlinkError?]
     do throws(NetlinkError) {
-      var batch = transaction.batch
-      results = try socket.request(&batch, what: "ruleset transaction")
+      results = try socket.request(&transaction.batch, what: "ruleset transaction")
     } catch {
       throw RulesetError(error)
     }
@@ -123,6 +131,7 @@ public final class NetlinkRuleset: RulesetKernel {
   // MARK: Reading
 
   public func read() throws(RulesetError) -> KernelRuleset? {
+    hasMissedNotifications = false
     // Each dump is whole in itself; that all of them belong together, the generation tells.
     for _ in 0..<50 {
       let before = try generation()

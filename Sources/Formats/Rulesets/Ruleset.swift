@@ -42,11 +42,14 @@ extension Ruleset {
       if spec == nil { elements[name] = nil }
     }
     for (name, change) in delta.elements where sets[name] != nil {
-      var members = elements[name] ?? []
-      elements[name] = nil
+      guard var members = elements.removeValue(forKey: name) else {
+        // The storage is shared, not copied.
+        if !change.added.isEmpty { elements[name] = change.added }
+        continue
+      }
       members.subtract(change.removed)
       members.formUnion(change.added)
-      elements[name] = members.isEmpty ? nil : members
+      if !members.isEmpty { elements[name] = members }
     }
     for (name, chain) in delta.chains { chains[name] = chain }
   }

@@ -79,7 +79,7 @@ extension SetSpec {
 
 /// One transaction under construction.
 public struct RulesetTransaction {
-  public private(set) var batch: NetlinkBatch
+  public var batch: NetlinkBatch
   /// For each message of the batch, which mutation it belongs to; nil for the frame.
   public private(set) var origins: [Int?] = []
   private let table: String

@@ -95,7 +95,7 @@ public enum RulesetText {
     case .interfaceName: "\"\(String(decoding: octets.prefix { $0 != 0 }, as: UTF8.self))\""
     }
   }
-  static func protocolName(_ number: UInt8) -> String {
+  package static func protocolName(_ number: UInt8) -> String {
     switch number {
     case 1: "icmp"
     case 6: "tcp"

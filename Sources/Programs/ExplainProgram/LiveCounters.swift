@@ -84,6 +84,11 @@ public struct LiveCounters: Sendable {
   public func rules(for step: Explanation.Step, _ side: Explanation.Side, _ family: IPFamily) -> [LiveRule] {
     let key = SideKey(endpoint: side.endpoint.key, direction: side.direction)
     guard side.stage == .workload, !absent.contains(key), let host = hosts[side.endpoint.node], let group = host.groups[key] else { return [] }
+    /// A policy with many rules has chains for its ports as well.
+    func inPolicy(_ policy: ResourceKey, rule number: Int) -> [LiveRule] {
+      let (name, comment) = (KernelNames.policy(policy, side.direction), KernelNames.comment(policy, side.direction, rule: number))
+      return host.chains.keys.filter { KernelNames.isPart($0, of: name) }.sorted().flatMap { find($0, comment) }
+    }
     func find(_ chainName: String, _ comment: String) -> [LiveRule] {
       guard let chain = host.chains[chainName], let held = kernel.chains[chainName], held.holds(chain) else { return [] }
       return zip(chain.rules, held.rules).filter { rule, _ in
@@ -97,10 +102,10 @@ public struct LiveCounters: Sendable {
     switch step.finding {
     case .matches(let rule, _), .doesNotMatch(let rule, _), .cannotBeEnforced(let rule, _, _):
       guard let policy = step.policy else { return [] }
-      return find(KernelNames.policy(policy, side.direction), KernelNames.comment(policy, side.direction, rule: rule + 1))
+      return inPolicy(policy, rule: rule + 1)
     case .cannotBeRead, .builtInProfile:
       guard let policy = step.policy else { return [] }
-      return find(KernelNames.policy(policy, side.direction), KernelNames.comment(policy, side.direction, rule: 1))
+      return inPolicy(policy, rule: 1)
     case .endOfTier(let action): return inGroup(KernelNames.endOfTier(step.tier ?? "", action))
     case .endOfProfiles: return inGroup(KernelNames.endOfProfiles)
     case .missingProfile: return step.policy.map { inGroup(KernelNames.missing($0)) } ?? []

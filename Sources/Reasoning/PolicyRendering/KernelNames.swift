@@ -7,8 +7,7 @@ import Resources
 import Rulesets
 
 package enum KernelNames {
-  /// Bits of the packet's mark that are ours; both lie within Calico's default mask, 0xffff0000.
-  static let acceptMark: UInt32 = 0x10000
+  /// The bit of the packet's mark that is ours; it lies within Calico's default mask, 0xffff0000.
   static let passMark: UInt32 = 0x20000
 
   /// `NetworkPolicy default/web ingress rule 1`, by which people and `explain` find a rule and its counter. A comment has room for 127
@@ -63,6 +62,7 @@ package enum KernelNames {
   // Chains that always exist.
   static let sourceCheck = "source-check"
   static let workloadSource = "workload-source"
+  static let sentForward = "sent-forward"
   static let forward = "forward"
   static let forwardFrom = "forward-from"
   static let forwardTo = "forward-to"
@@ -70,6 +70,8 @@ package enum KernelNames {
   static let relatedToOwn = "related-to-own"
   static let fromWorkload = "from-workload"
   static let toWorkload = "to-workload"
+  static let sentInput = "sent-input"
+  static let inputFrom = "input-from"
   static let input = "input"
   static let workloadToHost = "workload-to-host"
   static let output = "output"
@@ -84,6 +86,18 @@ package enum KernelNames {
     case .stagedKubernetesNetworkPolicy: limited("staged-\(way)-knp/\(key.qualifiedName)")
     default: limited("policy-\(way)-np/\(key.qualifiedName)")
     }
+  }
+  /// The chain of a policy's rules for some ports: `by-port-…` with the first of them. No policy's chain has such a name.
+  static func part(of policy: String, _ service: [UInt8]) -> String {
+    let port = UInt16(service[4]) << 8 | UInt16(service[5])
+    return "by-port-\(policy)-\(RulesetText.protocolName(service[0]))-\(port)"
+  }
+  /// Whether it holds rules of the policy whose own chain is `policy`.
+  package static func isPart(_ chain: String, of policy: String) -> Bool { chain == policy || chain.hasPrefix("by-port-\(policy)-") }
+  /// A set or map that is written in a rule, by its content.
+  static func literal(_ kind: String, _ spec: SetSpec, _ elements: Set<SetElement>) -> String {
+    let content = elements.map { "\(RulesetText.element($0, spec))" }.sorted().joined(separator: ",")
+    return "\(kind)-\(digest("\(kind):\(spec.isInterval):\(content)"))"
   }
   /// The part of an address set that holds single addresses (hash), or prefixes (intervals), or addresses with ports.
   static func hosts(_ id: IPSetID, _ family: IPFamily) -> String { "hosts\(family.rawValue)-\(plain(id))" }

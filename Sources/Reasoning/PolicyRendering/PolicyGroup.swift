@@ -1,9 +1,8 @@
 /// What endpoints have in common: the same tiers, policies and profiles in the same order share one chain.
 ///
-/// A tier that can be left by Pass goes on in a chain of its own, `…-2`, `…-profiles`, so that leaving it is a `goto`. Verdicts of
-/// policy chains: ingress Allow accepts at once. Egress Allow sets a bit of the mark and returns, since the packet may have a second
-/// workload's ingress policy before it: the group then returns to the frame. (To `goto` that check from every egress rule would spare the
-/// bit, but the kernel checks a new rule by walking every path through the table, and those would multiply.)
+/// A tier that can be left by Pass goes on in a chain of its own, `…-2`, `…-profiles`, so that leaving it is a `goto`. Pass sets a bit of the
+/// mark and returns; the group takes the bit back and leaves the tier. Allow accepts at once: that ends the walk of this hook's priority,
+/// and whatever else must be asked (a second workload's policy, a host endpoint's) is asked by a base chain of its own.
 
 import HostPlans
 import Resources
@@ -47,7 +46,6 @@ struct PolicyGroup: Hashable {
 
   /// What a group must know of a policy's rules.
   struct Traits: Equatable {
-    var allows: Bool
     var passes: Bool
   }
 
@@ -61,14 +59,15 @@ struct PolicyGroup: Hashable {
       var rules: [ChainRule] = []
       if passes || tier.wouldDeny { rules.append(ChainRule(.clearMarkBits(KernelNames.passMark))) }
       for (index, policy) in tier.policies.enumerated() {
-        rules += tier.staged.filter { $0.index == index }.flatMap { ask($0.policy, traits, passes: passes) }
+        rules += tier.staged.filter { $0.index == index }.flatMap { ask($0.policy, traits, of: tier) }
         rules += consult(policy, traits, passTo: next)
       }
-      rules += tier.staged.filter { $0.index == tier.policies.count }.flatMap { ask($0.policy, traits, passes: passes) }
+      rules += tier.staged.filter { $0.index == tier.policies.count }.flatMap { ask($0.policy, traits, of: tier) }
       // Each staged policy is asked by itself, so this counts what none of them would decide.
       if tier.wouldDeny {
         rules += [
-          ChainRule(.markBitsSet(KernelNames.passMark), .goto(next)), ChainRule(.counter, comment: KernelNames.stagedEndOfTier(tier.name)),
+          ChainRule(.markBitsSet(KernelNames.passMark), .clearMarkBits(KernelNames.passMark), .goto(next)),
+          ChainRule(.counter, comment: KernelNames.stagedEndOfTier(tier.name)),
         ]
       }
       switch tier.defaultAction {
@@ -86,16 +85,18 @@ struct PolicyGroup: Hashable {
   }
 
   /// Counts what a staged policy would decide. It marks what it decides as passed, which nobody else may take for a Pass.
-  private func ask(_ policy: ResourceKey, _ traits: (ResourceKey) -> Traits?, passes: Bool) -> [ChainRule] {
+  private func ask(_ policy: ResourceKey, _ traits: (ResourceKey) -> Traits?, of tier: TierPlan) -> [ChainRule] {
     guard traits(policy) != nil else { return [] }
-    return [ChainRule(.jump(KernelNames.policy(policy, direction)))] + (passes ? [ChainRule(.clearMarkBits(KernelNames.passMark))] : [])
+    let clear = ChainRule(.clearMarkBits(KernelNames.passMark))
+    return [ChainRule(.jump(KernelNames.policy(policy, direction)))] + (tier.wouldDeny ? [] : [clear])
   }
 
   private func consult(_ policy: ResourceKey, _ traits: (ResourceKey) -> Traits?, passTo next: String?) -> [ChainRule] {
     guard let found = traits(policy) else { return [ChainRule(.counter, .drop, comment: KernelNames.missing(policy))] }
     var rules = [ChainRule(.jump(KernelNames.policy(policy, direction)))]
-    if direction == .egress, found.allows { rules.append(ChainRule(.markBitsSet(KernelNames.acceptMark), .return)) }
-    if let next, found.passes { rules.append(ChainRule(.markBitsSet(KernelNames.passMark), .goto(next))) }
+    if let next, found.passes {
+      rules.append(ChainRule(.markBitsSet(KernelNames.passMark), .clearMarkBits(KernelNames.passMark), .goto(next)))
+    }
     return rules
   }
 }

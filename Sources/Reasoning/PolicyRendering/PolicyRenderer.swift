@@ -3,19 +3,21 @@
 /// A packet's walk (all in the table `inet margay`; the chains' names are those of `nft list ruleset`):
 ///
 ///     prerouting -300  source-check ─► workload-source     a workload's packet has one of its addresses, or is dropped
-///     forward       0  forward ─► forward-from             interface known? ─► established? accept ─►
-///                        from-workload  ─vmap─► egress-…  ─► policy-out-…, profile-out-…    returns if allowed
-///                      forward ─► forward-to               the same checks ─►
-///                        to-workload    ─vmap─► ingress-… ─► policy-in-…, profile-in-…      accepts if allowed
+///     forward      -1  sent-forward ─► forward-from        established? accept ─►
+///                        from-workload  ─vmap─► egress-…  ─► policy-out-…, profile-out-…
+///     forward       0  forward ─► forward-to               interface known? ─► established? accept ─►
+///                        to-workload    ─vmap─► ingress-… ─► policy-in-…, profile-in-…
 ///                      what goes on to a service's address that nothing has translated ends
-///     input         0  input ─► workload-to-host           established? neighbour discovery? from-workload, DefaultEndpointToHostAction
+///     input        -1  sent-input ─► input-from            established? neighbour discovery? from-workload
+///     input         0  input ─► workload-to-host           the same checks, then DefaultEndpointToHostAction
 ///     output        0  output                              to known workloads everything, to unknown interfaces of ours nothing
 ///
 /// Around it, while something needs them (a file of `Frame` each): `translate-in` and `translate-out` (floating addresses, metadata, pools with
 /// natOutgoing), `packet-rate-…` and `connections-…` (limits of single endpoints), `mark-leaving` (DSCP), `openstack-services`.
 ///
-/// What does not come from or go to an interface with one of our prefixes is not policed. "Accept" ends the walk in this table only;
-/// other tables still have their say. An endpoint is elements of maps and sets; endpoints with the same policies share chains.
+/// Each base chain asks one question, and "accept" answers that one: the packet goes on to the next base chain, ours or another table's. What
+/// does not come from or go to an interface with one of our prefixes is not policed. An endpoint is elements of maps and sets;
+/// endpoints with the same policies share chains.
 ///
 /// Fragments: connection tracking, which the rules above switch on, reassembles at priority -400, before the first of our chains; no
 /// rule ever sees a packet without its ports. Extension headers are skipped by the kernel's search for the transport header.
@@ -31,6 +33,7 @@ public struct PolicyRenderer: Sendable {
     var direction: Direction
   }
   private struct RenderedPolicy {
+    var chains: Set<String> = []
     var sets: [String: SetSource]
     var setIDs: Set<IPSetID>
   }
@@ -321,11 +324,13 @@ public struct PolicyRenderer: Sendable {
         rendering.sets.merge(one.sets) { first, _ in first }
         rendering.setIDs.formUnion(one.setIDs)
       }
-      set(chain: name, Chain(rules))
+      let folded = PolicyFolding(rules, chain: name, literals: rendering.sets)
+      rendering.sets.merge(folded.sets) { first, _ in first }
+      for (part, chain) in folded.chains { set(chain: part, chain) }
+      rendering.chains = Set(folded.chains.keys)
       new = rendering
-    } else {
-      set(chain: name, nil)
     }
+    for part in old?.chains ?? [] where !(new?.chains.contains(part) ?? false) { set(chain: part, nil) }
     for (name, source) in new?.sets ?? [:] { use(name, source) }
     for name in (old?.sets ?? [:]).keys { unuse(name) }
     for id in old?.setIDs ?? [] { policiesBySet[id]?.remove(key) }
@@ -412,7 +417,6 @@ extension PolicyPlan {
   func rules(_ direction: Direction) -> [RulePlan] { direction == .ingress ? ingress : egress }
   /// A rule with a fault denies, whatever its action.
   func traits(_ direction: Direction) -> PolicyGroup.Traits {
-    let actions = Set(rules(direction).filter { $0.fault == nil }.map(\.action))
-    return PolicyGroup.Traits(allows: actions.contains(.allow), passes: actions.contains(.pass))
+    PolicyGroup.Traits(passes: rules(direction).contains { $0.fault == nil && $0.action == .pass })
   }
 }

@@ -46,7 +46,7 @@ struct RuleRendering {
       rules = [ChainRule(isStaged ? Self.stagedEnd : [.counter, .drop], comment: "\(comment): \(words): \(fault)")]
       return
     }
-    let end = isStaged ? (plan.action == .log ? [.counter] : Self.stagedEnd) : Self.end(plan.action, direction, log)
+    let end = isStaged ? (plan.action == .log ? [.counter] : Self.stagedEnd) : Self.end(plan.action, log)
     for family in Self.families(plan, context) {
       for alternative in alternatives(plan, family, context) { rules.append(ChainRule(alternative + end, comment: comment)) }
     }
@@ -57,15 +57,14 @@ struct RuleRendering {
 
   private static let stagedEnd: [Statement] = [.counter, .setMarkBits(KernelNames.passMark), .return]
 
-  private static func end(_ action: RuleAction, _ direction: Direction, _ log: [Statement]) -> [Statement] {
-    switch (action, direction) {
-    // A packet into a workload is decided here; one out of a workload has perhaps a second workload's policy to pass.
-    case (.allow, .ingress): [.counter, .accept]
-    case (.allow, .egress): [.counter, .setMarkBits(KernelNames.acceptMark), .return]
-    case (.deny, _): [.counter, .drop]
-    case (.pass, _): [.counter, .setMarkBits(KernelNames.passMark), .return]
+  private static func end(_ action: RuleAction, _ log: [Statement]) -> [Statement] {
+    switch action {
+    // It answers the question of this hook's priority alone: a second workload's policy has a base chain of its own.
+    case .allow: [.counter, .accept]
+    case .deny: [.counter, .drop]
+    case .pass: [.counter, .setMarkBits(KernelNames.passMark), .return]
     // The counter counts what matches, the limit holds back lines only.
-    case (.log, _): [.counter] + log
+    case .log: [.counter] + log
     }
   }
 
@@ -219,8 +218,7 @@ struct RuleRendering {
 
   /// Named sets, shared by content: anonymous ones make a load of the ruleset quadratic in their number.
   private mutating func literal(_ kind: String, _ spec: SetSpec, _ elements: Set<SetElement>) -> String {
-    let content = elements.map { "\(RulesetText.element($0, spec))" }.sorted().joined(separator: ",")
-    let name = "\(kind)-\(KernelNames.digest("\(kind):\(spec.isInterval):\(content)"))"
+    let name = KernelNames.literal(kind, spec, elements)
     sets[name] = .literal(spec, elements)
     return name
   }

@@ -141,6 +141,7 @@ int cl_receive_many(int descriptor, void *bytes, size_t each, int count, uint32_
 /* Netlink */
 int cl_netlink_open(int protocol, int buffer_octets, uint32_t *port);
 int cl_netlink_join(int descriptor, uint32_t group);
+int cl_netlink_leave(int descriptor, uint32_t group);
 int cl_netlink_strict(int descriptor);
 int cl_netlink_send_buffer(int descriptor, int octets);
 ssize_t cl_netlink_send(int descriptor, const void *bytes, size_t count);

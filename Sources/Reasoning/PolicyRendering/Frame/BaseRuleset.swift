@@ -62,7 +62,7 @@ struct BaseRuleset {
   /// A match of the messages in `neighbour-discovery`.
   var discovery: [Statement] { [.family(.v6), .transport(58), .lookup([.icmpType], set: KernelNames.neighbourDiscovery, negated: false)] }
 
-  /// Named twice on purpose: the established flows of an unknown interface end as well.
+  /// Before established traffic is let through: the flows to an unknown interface end as well.
   var unknownOutput: [ChainRule] {
     settings.interfacePrefixes.map {
       ChainRule(
@@ -70,8 +70,6 @@ struct BaseRuleset {
         comment: "to an interface of no known workload")
     }
   }
-
-  var clearMark: ChainRule { ChainRule(.clearMarkBits(KernelNames.acceptMark | KernelNames.passMark)) }
 
   private mutating func addEndpointSets() {
     typealias N = KernelNames

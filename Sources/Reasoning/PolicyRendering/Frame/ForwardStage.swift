@@ -8,19 +8,17 @@ import Rulesets
 extension BaseRuleset {
   mutating func addForwardStage() {
     typealias N = KernelNames
-    // To each workload's policies leads one path of each kind and no more: the kernel checks a new rule by walking all of them. So a packet
-    // between two workloads of this host meets the cheap checks twice, and every policy stands once behind this hook.
-    let policed = each(.inputName, .jump(N.forwardFrom)) + each(.outputName, .goto(N.forwardTo))
-    chains[N.forward] = Chain(hook: ChainHook(.forward, priority: 0), policed + serviceLoops())
-    // Out of the egress policies a packet comes with their bit in its mark, which is theirs alone.
-    chains[N.forwardFrom] = Chain(packetRates(.egress) + unknownOutput + stateRules + [ChainRule(.jump(N.fromWorkload)), clearMark])
+    // Two questions, two base chains: may it leave, may it enter. To each workload's policies leads one path of each kind and no more: the
+    // kernel checks a new rule by walking all of them. What leads nowhere of ours meets the second chain with one comparison.
+    chains[N.sentForward] = Chain(hook: ChainHook(.forward, priority: -1), each(.inputName, .goto(N.forwardFrom)))
+    chains[N.forward] = Chain(hook: ChainHook(.forward, priority: 0), each(.outputName, .goto(N.forwardTo)) + serviceLoops())
+    chains[N.forwardFrom] = Chain(packetRates(.egress) + stateRules + [ChainRule(.goto(N.fromWorkload))])
     chains[N.forwardTo] = Chain(packetRates(.ingress) + unknownOutput + stateRules + [ChainRule(.goto(N.toWorkload))])
     // Returns if policy shall decide.
     chains[N.related] = Chain(each(.inputName, .goto(N.relatedToOwn)) + [ChainRule(.counter, .accept)])
     chains[N.relatedToOwn] = Chain(relatedToOwn)
-    // Returns if the workload's egress policy allows the packet; else the packet ends here.
     chains[N.fromWorkload] = Chain(
-      [clearMark] + connectionLimits(.egress) + tunnelsOfWorkloads + [
+      connectionLimits(.egress) + tunnelsOfWorkloads + [
         ChainRule(.verdictMap([.inputName], map: N.dispatch(.egress))),
         ChainRule(.counter, .drop, comment: "from an interface of no known workload"),
       ])

@@ -8,12 +8,13 @@ import Rulesets
 extension BaseRuleset {
   mutating func addHostStage() {
     typealias N = KernelNames
+    var first = stateRules
+    if settings.ipv6 { first.append(ChainRule(discovery + [.counter, .accept], comment: "neighbour discovery")) }
+    first += instancesToHost
+    chains[N.sentInput] = Chain(hook: ChainHook(.input, priority: -1), each(.inputName, .goto(N.inputFrom)))
+    chains[N.inputFrom] = Chain(packetRates(.egress) + first + [ChainRule(.goto(N.fromWorkload))])
     chains[N.input] = Chain(hook: ChainHook(.input, priority: 0), each(.inputName, .goto(N.workloadToHost)))
-    var toHost = packetRates(.egress) + stateRules
-    if settings.ipv6 { toHost.append(ChainRule(discovery + [.counter, .accept], comment: "neighbour discovery")) }
-    toHost += instancesToHost
-    toHost += [ChainRule(.jump(N.fromWorkload)), clearMark, hostAction]
-    chains[N.workloadToHost] = Chain(toHost)
+    chains[N.workloadToHost] = Chain(first + [hostAction])
     // The host's own packets to a known workload are never policed.
     chains[N.output] = Chain(hook: ChainHook(.output, priority: 0), unknownOutput)
   }

@@ -1,5 +1,5 @@
 /// A packet to a service's address that nothing has translated would go to the default gateway, which sends it back, until its time to live
-/// is over. It ends here (serviceLoopPrevention). Packets to and from workloads have been decided before: what comes here is forwarded to
+/// is over. It ends here (serviceLoopPrevention). What goes to a workload has been decided before: what comes here is forwarded to
 /// somewhere else.
 
 import HostPlans
