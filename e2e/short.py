@@ -16,6 +16,7 @@ import claims_labs
 import claims_mobility
 import claims_podman
 import claims_restart
+import claims_robust
 import claims_security
 import claims_status
 import claims_topologies
@@ -26,10 +27,10 @@ from labs import Lab
 
 GROUPS = [
     "labs", "observers", "explain", "gateway", "security", "addresses", "mobility", "status", "restart", "graceful", "podman", "etcd", "ipam", "datastores", "verbs",
-    "views", "errors", "interrupt", "topologies",
+    "views", "errors", "interrupt", "topologies", "robust", "churn",
 ]
 # Groups that bring up what they need themselves.
-ALONE = {"graceful", "etcd", "ipam", "datastores", "verbs", "views", "errors", "interrupt", "topologies"}
+ALONE = {"graceful", "etcd", "ipam", "datastores", "verbs", "views", "errors", "interrupt", "topologies", "robust", "churn"}
 
 
 def main(words):
@@ -240,6 +241,10 @@ def main(words):
             for name in claims_topologies.examples():
                 claim(f"Examples/{name}.yaml comes up, works, and goes", claims_topologies.comes_up_and_goes, name)
             claim("Ctrl-C while one comes up", claims_topologies.interrupted_up)
+        for group, heading, bodies in claims_robust.GROUPS:
+            if group in wanted:
+                run.heading(heading)
+                claims_robust.run_group(claim, bodies)
     finally:
         for lab in (a, b):
             lab.down()

@@ -128,6 +128,7 @@ class Flows:
         def __init__(self, name, socket_, kind):
             self.name, self.socket, self.kind = name, socket_, kind
             self.sent, self.answered, self.problem, self.buffer = 0, set(), None, b""
+            self.times, self.refused = [], []  # at which each request was sent; at which the kernel would not send one
 
         @property
         def lost(self):
@@ -181,7 +182,9 @@ class Flows:
             else:
                 flow.socket.send(number)
             flow.sent += 1
+            flow.times.append(time.monotonic())
         except OSError as error:
+            flow.refused.append(time.monotonic())
             flow.problem = flow.problem or str(error)
 
     def _take(self, flow):

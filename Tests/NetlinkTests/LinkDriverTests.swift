@@ -22,7 +22,7 @@ final class WorkloadRig {
   init() throws {
     host = try sandbox.namespace("host")
     workload = try sandbox.namespace("w")
-    monitor = try RouteMonitor(RouteMonitor.linksAndAddresses, namespace: host)
+    monitor = try RouteMonitor(RouteMonitor.linksAndAddresses + RouteMonitor.neighboursAndSettings, namespace: host)
     netlink = try RouteNetlink(namespace: host)
     driver = LinkDriver(netlink: netlink, namespace: host)
     try driver.resync()
@@ -125,6 +125,7 @@ struct LinkDriverTests {
 
     #expect(try rig.host.ensureSysctl("0", "ipv4/conf/cali1/proxy_arp"))
     try rig.sandbox.ip(rig.host, "neigh", "del", "10.65.0.7", "dev", "cali1")
+    _ = rig.monitor.receive { _ in }
     try again.resync()
     #expect(try again.apply() == LinkDriver.Report(changed: 2))
     #expect(try rig.host.readSysctl("ipv4/conf/cali1/proxy_arp") == "1")
@@ -132,6 +133,38 @@ struct LinkDriverTests {
     try rig.sandbox.ip(rig.host, "address", "del", "169.254.1.1/32", "dev", "cali1")
     #expect(try rig.apply().changed >= 1)
     #expect(try rig.sandbox.ip(rig.host, "address", "show", "dev", "cali1").contains("169.254.1.1/32 scope host"))
+  }
+
+  @Test("Neighbours, forwarding, proxy_arp and the gateway's MAC address are mended as soon as somebody else changes them, without a resync")
+  func disturbed() throws {
+    let rig = try WorkloadRig()
+    _ = try rig.driver.prepareHost()
+    try rig.addLink()
+    rig.driver.want(WorkloadRig.wanted, for: "cali1")
+    _ = try rig.apply()
+    #expect(try rig.apply() == LinkDriver.Report())
+    func mended(_ what: String, changes: Int = 1, _ disturb: () throws -> Void) throws {
+      try disturb()
+      #expect(try rig.apply() == LinkDriver.Report(changed: changes), "\(what)")
+      #expect(try rig.apply() == LinkDriver.Report(), "\(what)")
+      #expect(rig.driver.isReady("cali1"), "\(what)")
+    }
+    for address in WorkloadRig.wanted.addresses {
+      try mended("\(address) deleted") { try rig.sandbox.ip(rig.host, "neigh", "del", address.description, "dev", "cali1") }
+      try mended("\(address) replaced") {
+        try rig.sandbox.ip(rig.host, "neigh", "replace", address.description, "lladdr", "02:00:00:00:00:99", "dev", "cali1")
+      }
+    }
+    try mended("added") { try rig.sandbox.ip(rig.host, "neigh", "add", "10.65.0.99", "lladdr", "02:00:00:00:00:99", "dev", "cali1") }
+    for key in ["ipv4/conf/cali1/forwarding", "ipv6/conf/cali1/forwarding", "ipv4/conf/cali1/proxy_arp", "ipv6/conf/cali1/proxy_ndp"] {
+      try mended(key) { try rig.host.ensureSysctl("0", key) }
+    }
+    // With an interface's address the kernel drops its neighbours, the permanent ones too.
+    try mended("MAC address", changes: 3) { try rig.sandbox.ip(rig.host, "link", "set", "cali1", "address", "02:00:00:00:00:99") }
+    #expect(try rig.netlink.link(named: "cali1")?.mac == .hostSide)
+    // What the kernel learns by itself of other addresses is nobody's business.
+    try rig.sandbox.ip(rig.host, "neigh", "add", "10.65.0.98", "lladdr", "02:00:00:00:00:98", "dev", "cali1", "nud", "stale")
+    #expect(try rig.apply() == LinkDriver.Report())
   }
 
   @Test("The settings are the ones a routed workload needs")

@@ -88,6 +88,22 @@ struct RouteDriverTests {
     #expect(report.changed == 0 && report.problems.first?.reason.contains("stands in its place") == true)
   }
 
+  @Test("The last IPv4 address of an interface takes its routes along in silence: they come back; one of several addresses takes none")
+  func lastAddress() throws {
+    let sandbox = KernelSandbox()
+    let host = try DrivenHost(sandbox, try sandbox.namespace())
+    try host.addLink("cali1")
+    for address in ["169.254.1.1/32", "192.0.2.1/32"] { try sandbox.ip(host.host, "address", "add", address, "dev", "cali1") }
+    for text in ["10.65.0.7/32", "2001:db8::7/128"] { host.driver.want(.device("cali1"), for: prefix(text)) }
+    #expect(try host.apply() == RouteDriver.Report(changed: 2))
+    try sandbox.ip(host.host, "address", "del", "192.0.2.1/32", "dev", "cali1")
+    #expect(try host.apply() == RouteDriver.Report())
+    try sandbox.ip(host.host, "address", "del", "169.254.1.1/32", "dev", "cali1")
+    #expect(try host.routes() == ["2001:db8::7/128"])
+    #expect(try host.apply() == RouteDriver.Report(changed: 1))
+    #expect(try host.routes() == ["10.65.0.7/32", "2001:db8::7/128"])
+  }
+
   @Test("Workload and block routes are made, changed and removed")
   func life() throws {
     let sandbox = KernelSandbox()

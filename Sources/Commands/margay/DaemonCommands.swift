@@ -87,6 +87,7 @@ struct Felix: ParsableCommand {
     try bootstrapLogging("felix", level: daemon.logLevel)
     var options = FelixOptions(node: daemon.nodeName, runDirectory: daemon.runDir, stateDirectory: daemon.stateDir)
     options.environment = servingEnvironment()
+    options.isTableOwned = environment("MARGAY_TABLE_OWNER") != "no"
     try FelixProgram.run(options, try store.open(creating: true, asDaemon: true))
   }
 }

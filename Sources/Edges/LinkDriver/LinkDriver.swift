@@ -10,6 +10,9 @@
 /// - The IPv6 gateway is the host's link-local address. While the kernel checks it for duplicates it does not answer, so the check is off.
 /// - A first packet to a workload whose neighbour entry is missing waits for ARP, a second when the link is just coming up: entries are
 ///   permanent.
+/// - Somebody else changes a neighbour, forwarding or proxy_arp: the kernel tells, and the interface is looked at again. Other sysctls change
+///   in silence, and wait for the next resync.
+/// - Workloads remember their gateway as ee:ee:ee:ee:ee:ee: an interface that had this address and is given another gets it back.
 /// - Switching an interface off removes neighbours and IPv6 addresses silently: everything is looked at again when it is up.
 
 public import Addresses
@@ -47,6 +50,8 @@ public final class LinkDriver {
   /// Interfaces found or made right since they last changed.
   private var verified: Set<UInt32> = []
   private var unverified: Set<String> = []
+  /// Interfaces that had the address ee:ee:ee:ee:ee:ee when they were verified.
+  private var answering: Set<UInt32> = []
   /// Addresses that we replaced ourselves: their removal will be told, and is no news.
   private var removedByUs: Set<AssignedAddress> = []
 
@@ -83,6 +88,7 @@ public final class LinkDriver {
     case .linkRemoved(let link):
       guard let before = links.removeValue(forKey: link.index) else { return }
       verified.remove(link.index)
+      answering.remove(link.index)
       if indexes[before.name] == link.index { indexes[before.name] = nil }
       unverify(before.name)
       tell(.disappeared(name: before.name, index: before.index), before.name)
@@ -92,8 +98,28 @@ public final class LinkDriver {
       if let link = links[address.interface], address.address.address == Self.gateway || address.address.address == Self.gateway6 {
         unverify(link.name)
       }
+    case .neighbour(let neighbour): if isForeign(neighbour) { unverify(interface: neighbour.interface) }
+    case .neighbourRemoved(let neighbour): if permanent(neighbour.address, neighbour.interface) != nil { unverify(interface: neighbour.interface) }
+    case .settings(let found):
+      guard case .interface(let index) = found.scope, found.isForwarding == false || found.answersForOthers == false else { return }
+      unverify(interface: index)
     default: break
     }
+  }
+  private func unverify(interface index: UInt32) {
+    if let name = links[index]?.name, wanted[name] != nil { unverify(name) }
+  }
+  /// The entry that shall stand for an address; nil if there shall be none of ours.
+  private func permanent(_ address: IPAddress, _ index: UInt32) -> Neighbour? {
+    guard let name = links[index]?.name, let link = wanted[name], let mac = link.mac, link.addresses.contains(address),
+      address.family == .v4 || settings.ipv6
+    else { return nil }
+    return .permanent(address, mac, interface: index)
+  }
+  /// Not as we would have it; what the kernel learns by itself of other addresses is nobody's business.
+  private func isForeign(_ neighbour: Neighbour) -> Bool {
+    if let ours = permanent(neighbour.address, neighbour.interface) { return neighbour != ours }
+    return neighbour.state.contains(.permanent) && !neighbour.isProxy && !neighbour.address.isMulticast
   }
   private func update(_ link: Link) {
     let before = links[link.index]
@@ -191,7 +217,8 @@ public final class LinkDriver {
     for (position, (wanted, link)) in present.enumerated() {
       let addresses = all ? addressesByLink[link.index] ?? [] : try netlink.addresses(interface: link.index)
       let neighbours = all ? neighboursByLink[link.index] ?? [] : try netlink.neighbours(interface: link.index)
-      let needed = Self.changes(wanted, link, addresses: addresses, neighbours: neighbours, ipv6: settings.ipv6)
+      var needed = Self.changes(wanted, link, addresses: addresses, neighbours: neighbours, ipv6: settings.ipv6)
+      if answering.contains(link.index), link.mac != .hostSide { needed.insert(.changeLink(index: link.index, LinkChange(mac: .hostSide)), at: 0) }
       changes += needed
       owners += Array(repeating: position, count: needed.count)
     }
@@ -206,6 +233,7 @@ public final class LinkDriver {
     }
     for (wanted, link) in present where failures[wanted.name] == nil {
       verified.insert(link.index)
+      if link.mac == .hostSide { answering.insert(link.index) }
       unverified.remove(wanted.name)
     }
     for (name, reason) in failures { report.problems.append(LinkProblem(name: name, reason: reason)) }

@@ -150,6 +150,7 @@ public final class RouteMonitor {
   public var descriptor: CInt { socket.descriptor.borrowed }
 
   public static let linksAndAddresses: [UInt32] = [RouteGroup.link, RouteGroup.ipv4Address, RouteGroup.ipv6Address]
+  public static let neighboursAndSettings: [UInt32] = [RouteGroup.neighbour, RouteGroup.ipv4Settings, RouteGroup.ipv6Settings]
   public static let routes: [UInt32] = [RouteGroup.ipv4Route, RouteGroup.ipv6Route]
 
   public init(_ groups: [UInt32], namespace: NetworkNamespace? = nil) throws(NetlinkError) {

@@ -4,7 +4,8 @@
 /// of that protocol are ever changed or deleted, and, if asked for, any route on interfaces of a name prefix.
 ///
 /// Hazards and the answers:
-/// - The kernel removes IPv4 routes along with their interface and tells nobody: link events count as removals.
+/// - The kernel removes IPv4 routes along with their interface, and along with the last IPv4 address of an interface, and tells nobody: link
+///   events count as removals, and so does the end of an address. Where others remained, the answer to adding the route says so.
 /// - A route of another program stands where ours would: it is left alone (adding is exclusive), and the conflict is told. Protocols in
 ///   `yielding` are the exception: what a BGP daemon has learned of a place far away gives way to what is here.
 /// - Another program replaces ours: its RTM_NEWROUTE on a key of ours makes us read back.
@@ -159,7 +160,10 @@ public final class RouteDriver {
     switch event {
     case .link(let link): update(link)
     case .linkRemoved(let link): remove(link)
-    case .address, .addressRemoved: refused.removeAll()
+    case .address: refused.removeAll()
+    case .addressRemoved(let address):
+      refused.removeAll()
+      if address.address.address.family == .v4 { doubt(address.interface) }
     case .route(let route):
       guard route.table == table, families.contains(route.destination.family) else { return }
       if isOurs(route) {
@@ -175,7 +179,7 @@ public final class RouteDriver {
       guard isOurs(route), let standing = deltas.observed[route.key] else { return }
       // IPv6 may tell the end of one hop of several in the same words.
       if standing.nextHops.count > max(route.nextHops.count, 1) { needsReadBack = true } else { stand(nil, route.key) }
-    case .neighbour, .neighbourRemoved: break
+    case .neighbour, .neighbourRemoved, .settings: break
     }
   }
   /// Everything read anew: after a lost notification, and from time to time.
@@ -250,6 +254,12 @@ public final class RouteDriver {
   }
   private func resolveAll(on device: String) {
     for prefix in prefixesByDevice[device] ?? [] { resolve(prefix) }
+  }
+  /// The wanted IPv4 routes on an interface may be gone.
+  private func doubt(_ index: UInt32) {
+    for key in standingByInterface[index] ?? [] where key.destination.family == .v4 && deltas.wanted[key] != nil {
+      if let route = deltas.observed[key], route.nextHops.count > 1 { needsReadBack = true } else { stand(nil, key) }
+    }
   }
   private func forgetRoutes(on index: UInt32) {
     for key in standingByInterface[index] ?? [] {

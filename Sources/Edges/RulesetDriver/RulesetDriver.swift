@@ -82,12 +82,15 @@ public final class RulesetDriver {
     self.log = log
   }
   /// `namespace` is a descriptor of a network namespace; nil is that of the calling thread.
-  public convenience init(table: String = "margay", namespace: CInt? = nil, log: Logger = Logger(label: "ruleset")) throws(NetlinkError) {
-    self.init(kernel: try NetlinkRuleset(table: table, namespace: namespace), log: log)
+  public convenience init(
+    table: String = "margay", namespace: CInt? = nil, flags: TableFlags = [.owner, .persist], log: Logger = Logger(label: "ruleset")
+  ) throws(NetlinkError) {
+    self.init(kernel: try NetlinkRuleset(table: table, namespace: namespace), flags: flags, log: log)
   }
 
   /// Readable when the kernel's ruleset changed: call `receive`.
   public var descriptor: CInt { kernel.descriptor }
+  public var changesElsewhere: Int { kernel.changesElsewhere }
   /// What the kernel shall hold.
   public var ruleset: Ruleset { desired }
 

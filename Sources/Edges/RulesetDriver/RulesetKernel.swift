@@ -41,10 +41,13 @@ public protocol RulesetKernel: AnyObject {
   func takeNotifications() -> Bool
   /// Another process committed something beside the last transaction of ours, and we did not listen: read the table to know what.
   var hasMissedNotifications: Bool { get }
+  /// Counts changes of others to tables of their own, as far as they are told.
+  var changesElsewhere: Int { get }
 }
 
 extension RulesetKernel {
   public var hasMissedNotifications: Bool { false }
+  public var changesElsewhere: Int { 0 }
 }
 
 /// The table in a real kernel.
@@ -58,6 +61,7 @@ public final class NetlinkRuleset: RulesetKernel {
   private let monitor: NetlinkSocket
   public private(set) var hasMissedNotifications = false
   private static let largeOctets = 64 << 10
+  public private(set) var changesElsewhere = 0
 
   /// `namespace` is a descriptor of a network namespace; nil is that of the calling thread.
   public init(table: String = "margay", namespace: CInt? = nil) throws(NetlinkError) {
@@ -72,12 +76,18 @@ public final class NetlinkRuleset: RulesetKernel {
 
   public func takeNotifications() -> Bool {
     var foreign = false
+    var elsewhere = 0
     let table = table
     let own = socket.port
     let reception = monitor.receive { header, body in
       guard header.port != own, header.type >> 8 == 10, header.type != RulesetMessageType.newGeneration else { return }
-      if let about = try? RulesetReading.table(&body), about.family == RulesetMessageType.familyInet, about.name == table { foreign = true }
+      if let about = try? RulesetReading.table(&body), about.family == RulesetMessageType.familyInet, about.name == table {
+        foreign = true
+      } else {
+        elsewhere += 1
+      }
     }
+    changesElsewhere += elsewhere
     return foreign || reception == .overrun
   }
 

@@ -89,6 +89,7 @@ public enum RouteNetlinkEvent: Equatable, Sendable {
   case routeRemoved(KernelRoute)
   case neighbour(Neighbour)
   case neighbourRemoved(Neighbour)
+  case settings(ForwardingSettings)
 
   /// Nil for messages of other kinds.
   public static func decode(type: UInt16, _ reader: inout OctetReader) throws(WireError) -> RouteNetlinkEvent? {
@@ -101,6 +102,7 @@ public enum RouteNetlinkEvent: Equatable, Sendable {
     case RouteMessageType.deleteRoute: try KernelRoute.decode(&reader).map { .routeRemoved($0) }
     case RouteMessageType.newNeighbour: try Neighbour.decode(&reader).map { .neighbour($0) }
     case RouteMessageType.deleteNeighbour: try Neighbour.decode(&reader).map { .neighbourRemoved($0) }
+    case RouteMessageType.newSettings: try ForwardingSettings.decode(&reader).map { .settings($0) }
     default: nil
     }
   }

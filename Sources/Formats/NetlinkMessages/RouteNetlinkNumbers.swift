@@ -9,12 +9,15 @@ public enum RouteMessageType {
   public static let newAddress: UInt16 = 20, deleteAddress: UInt16 = 21, getAddress: UInt16 = 22
   public static let newRoute: UInt16 = 24, deleteRoute: UInt16 = 25, getRoute: UInt16 = 26
   public static let newNeighbour: UInt16 = 28, deleteNeighbour: UInt16 = 29, getNeighbour: UInt16 = 30
+  public static let newSettings: UInt16 = 80
 }
 
 /// RTNLGRP_*: what a monitor listens to.
 public enum RouteGroup {
   public static let link: UInt32 = 1, neighbour: UInt32 = 3, ipv4Address: UInt32 = 5, ipv4Route: UInt32 = 7
   public static let ipv6Address: UInt32 = 9, ipv6Route: UInt32 = 11
+  /// RTNLGRP_IPV4_NETCONF and its like.
+  public static let ipv4Settings: UInt32 = 24, ipv6Settings: UInt32 = 25
 }
 
 /// AF_*.

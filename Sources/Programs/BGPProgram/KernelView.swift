@@ -65,7 +65,7 @@ struct KernelView {
         remove(known)
       }
       return true
-    case .neighbour, .neighbourRemoved: return false
+    case .neighbour, .neighbourRemoved, .settings: return false
     }
   }
 

@@ -46,7 +46,7 @@ public struct LiveCounters: Sendable {
       let (key, node) = (SideKey(endpoint: side.endpoint.key, direction: side.direction), side.endpoint.node)
       if absent.contains(key) { continue }
       if hosts[node] == nil { hosts[node] = Self.host(node, cluster) }
-      guard let group = hosts[node]?.groups[key], Self.dispatch(self.kernel, side)?.data == .verdict(.goto(group)) else {
+      guard let group = hosts[node]?.groups[key], Self.dispatch(self.kernel, side)?.data == .verdict(.jump(group)) else {
         absent.insert(key)
         let known = Self.dispatch(self.kernel, side) != nil
         problems.append(

@@ -29,6 +29,7 @@ import PolicyRendering
 import Resources
 import RouteDriver
 import RulesetDriver
+import Rulesets
 import Sockets
 import TunnelDriver
 
@@ -50,6 +51,7 @@ final class FelixAgent {
   private var links: LinkDriver { routing.links }
   private let monitor: RouteMonitor
   private let flows: FlowMemory
+  private let otherTables: OtherTablesWatch
 
   private var isRoundDue = false
   private(set) var isInSync = false
@@ -104,10 +106,10 @@ final class FelixAgent {
   private var troubleSince: [String: UTCTime] = [:]
 
   /// `namespace` is that of the host; nil is the calling thread's. `resyncInterval`: how often everything is read back against drift
-  /// that nobody tells of.
+  /// that nobody tells of. `isTableOwned` false: the nftables table is made as on a kernel that cannot keep others from editing it.
   init(
     node: String, loop: EventLoop, readiness: ReadinessBoard, namespace: NetworkNamespace? = nil,
-    resyncInterval: Duration = .seconds(90), log: Logger
+    resyncInterval: Duration = .seconds(90), isTableOwned: Bool = true, log: Logger
   ) throws {
     self.node = node
     self.loop = loop
@@ -117,11 +119,12 @@ final class FelixAgent {
     self.resyncInterval = resyncInterval
     calculation = HostCalculation(node: node)
     // The monitor listens before anything is read, so that no change falls between.
-    monitor = try RouteMonitor(RouteMonitor.linksAndAddresses + RouteMonitor.routes, namespace: namespace)
+    monitor = try RouteMonitor(RouteMonitor.linksAndAddresses + RouteMonitor.routes + RouteMonitor.neighboursAndSettings, namespace: namespace)
     netlink = try RouteNetlink(namespace: namespace)
-    ruleset = try RulesetDriver(namespace: namespace?.descriptor.borrowed, log: log)
+    ruleset = try RulesetDriver(namespace: namespace?.descriptor.borrowed, flags: isTableOwned ? [.owner, .persist] : [], log: log)
     flows = FlowMemory(namespace: namespace)
     routing = HostRouting(netlink, namespace)
+    otherTables = OtherTablesWatch(loop, namespace, log: log)
     try resyncDrivers()
     try loop.add(descriptor: monitor.descriptor, interest: .read) { [unowned self] _ in observe() }
     scheduleResync()
@@ -214,7 +217,11 @@ final class FelixAgent {
       touch(endpointByIndex[link.index])
     case .address(let address), .addressRemoved(let address): touch(endpointByIndex[address.interface])
     case .route(let route), .routeRemoved(let route): touch(holder(of: route.destination))
-    case .neighbour, .neighbourRemoved: break
+    case .neighbour(let neighbour), .neighbourRemoved(let neighbour): touch(endpointByIndex[neighbour.interface])
+    case .settings(let settings):
+      if case .interface(let index) = settings.scope { touch(endpointByIndex[index]) }
+      // Switched off for the whole host: no endpoint's interface needs a look, but the host does.
+      if settings.scope == .all, settings.isForwarding == false { isHostPrepared = false }
     }
   }
 
@@ -224,8 +231,11 @@ final class FelixAgent {
   }
 
   private func observeRuleset() {
+    let before = ruleset.changesElsewhere
     do {
-      guard let repaired = try ruleset.receive() else { return }
+      let repaired = try ruleset.receive()
+      if ruleset.changesElsewhere != before { otherTables.lookSoon(prefixes: links.settings.interfacePrefixes) }
+      guard let repaired else { return }
       areRulesRight = true
       count(repaired)
       log.warning("our nftables table was changed by somebody else", metadata: ["repaired": "\(repaired)"])
@@ -316,6 +326,8 @@ final class FelixAgent {
       if !isRulesetWatched {
         try loop.add(descriptor: ruleset.descriptor, interest: .read) { [unowned self] _ in observeRuleset() }
         isRulesetWatched = true
+        otherTables.onChange = { [unowned self] in post() }
+        otherTables.lookSoon(prefixes: links.settings.interfacePrefixes)
       }
       // A delta that the kernel refuses stays the driver's wish: the next round tries again.
       count(try ruleset.apply(rules))
@@ -551,7 +563,7 @@ final class FelixAgent {
       return HostStatus.Trouble(object: object, text: text, since: since[name]!)
     }
     var status = HostStatus()
-    status.problems = (problems + otherProblems()).map { trouble(nil, $0) }
+    status.problems = (problems + otherTables.problems + otherProblems()).map { trouble(nil, $0) }
     status.findings = findings.sorted { $0.key < $1.key }.map { trouble($0.key.description, $0.value) }
     troubleSince = since
     return status

@@ -15,6 +15,8 @@ public struct FelixOptions: Sendable {
   public var stateDirectory: String
   /// What may overrule FelixConfiguration.
   public var environment: [String: String] = [:]
+  /// False: the table is made as on a kernel whose tables have no owner, so that others can edit it.
+  public var isTableOwned = true
   public init(node: String, runDirectory: String, stateDirectory: String) {
     self.node = node
     self.runDirectory = runDirectory
@@ -32,7 +34,8 @@ public enum FelixProgram {
     try Files.makeDirectories(options.runDirectory)
     try Files.makeDirectories(options.stateDirectory)
     try loop.onSignal([SIGTERM, SIGINT]) { _ in loop.stop() }
-    let agent = try FelixAgent(node: options.node, loop: loop, readiness: readiness, log: log)
+    let agent = try FelixAgent(
+      node: options.node, loop: loop, readiness: readiness, isTableOwned: options.isTableOwned, log: log)
     let desk = AddressDesk(datastore, node: options.node)
     let server = CNIServer(
       options: CNIServerOptions(

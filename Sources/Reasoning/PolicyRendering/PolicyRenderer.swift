@@ -225,7 +225,7 @@ public struct PolicyRenderer: Sendable {
     guard let name = KeyOctets.interfaceName(endpoint.interfaceName) else { return [] }
     var result: Set<Placed> = [Placed(set: KernelNames.workloads, element: SetElement(name))]
     for group in groups {
-      let verdict = SetElement(name, data: .verdict(.goto(group.name)))
+      let verdict = SetElement(name, data: .verdict(.jump(group.name)))
       result.insert(Placed(set: KernelNames.dispatch(group.direction), element: verdict))
     }
     let families: [IPFamily] = settings.ipv6 ? [.v4, .v6] : [.v4]

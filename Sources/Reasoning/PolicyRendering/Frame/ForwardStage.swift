@@ -17,6 +17,8 @@ extension BaseRuleset {
     // Returns if policy shall decide.
     chains[N.related] = Chain(each(.inputName, .goto(N.relatedToOwn)) + [ChainRule(.counter, .accept)])
     chains[N.relatedToOwn] = Chain(relatedToOwn)
+    // A packet that is on its way while a transaction is committed reads chains as they were and elements as they are: it may be led to a
+    // chain that is new, and to it still empty. So elements jump, and behind them stands a drop: nothing passes by falling off an end.
     chains[N.fromWorkload] = Chain(
       connectionLimits(.egress) + tunnelsOfWorkloads + [
         ChainRule(.verdictMap([.inputName], map: N.dispatch(.egress))),
