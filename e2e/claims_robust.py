@@ -8,13 +8,15 @@ import threading
 import time
 
 from claims import Claim, expect, expect_equal, wait_until
-from labs import PREFIX, Background, run
+from labs import MARGAY, PREFIX, Background, run
 from onehost import GATEWAY_MAC, ROOT, Host, Traffic, Workload, converged, differences, expect_same, ip, policy, rule
 from traffic import Echo, tcp_reaches, udp_echo
 
 # How long a repair may take, from the deed to the kernel being right again: the kernel tells, and a round of felix follows. Typical are a
 # few milliseconds; the bound is for a machine that does other work as well.
 REPAIRED = 1.0
+# In full size: minutes instead of seconds.
+LONG = bool(os.environ.get("MARGAY_LONG_TESTS"))
 
 
 def timed(what, seconds, condition):
@@ -312,7 +314,7 @@ def overruns(host):
 
 # The datastore
 
-def datastore_gone(host, seconds=8):
+def datastore_gone(host, seconds=180 if LONG else 8):
     """Gone while everything is disturbed: the last good state stays and is repaired; what changes meanwhile comes afterwards."""
     before = host.kernel()
     server = host.workloads["server"]
@@ -394,7 +396,7 @@ class Changes:
             deletes=[policy("late", {})[0], policy("early", {})[0]] + [f"{ROOT}/workloadendpoints/default/h2-k8s-far{n}-eth0" for n in range(20)])
 
 
-def killed_at_random_moments(host, times=20, seed=None):
+def killed_at_random_moments(host, times=100 if LONG else 20, seed=None):
     """kill -9 and started again, at moments that include every part of a start."""
     seed = seed if seed is not None else random.randrange(1 << 32)
     dice = random.Random(seed)
@@ -457,27 +459,47 @@ print(sent)
 """
 
 
-def switched_under_fire(host, seconds=8):
-    """Policies come and go while the thief sends as fast as it can: at no moment of any transaction one of its datagrams passes."""
+def switched_under_fire(host, seconds=60 if LONG else 6):
+    """Policies come, go and change while the thief sends as fast as it can: at no moment of any transaction one of its datagrams passes."""
     server, thief = host.workloads["server"], host.workloads["thief"]
     early = policy("early", {"selector": "role == 'server'", "order": 1, "types": ["Ingress"], "ingress": [rule("Deny", "TCP", "role == 'thief'", [5000])]})
-    started, switches = host.status()["rounds"], 0
-    with Echo(server.namespace, udp=[5000]) as echo:
-        floods = [Background("ip", "netns", "exec", thief.namespace, sys.executable, "-c", FLOOD, server.address(family), seconds) for family in (4, 6)]
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
+    # Long enough to be entered by port; what it denies, a later policy would allow.
+    many = lambda turn: policy("many", {"selector": "role == 'server'", "order": 5, "types": ["Ingress"], "ingress": [
+        rule("Deny", "UDP", "role == 'thief'", [5000])] + [rule("Deny", "TCP", None, [6000 + number + turn]) for number in range(14)]})
+    generous = policy("generous", {"selector": "role == 'server'", "order": 2000, "types": ["Ingress"], "ingress": [rule("Allow", "UDP")]})
+
+    def switches():
+        while True:
             host.store.put(*early)
             host.store.delete(early[0])
-            switches += 2
-        for flood in floods:
-            flood.wait(seconds + 10)
-        sent = sum(int(flood.text) for flood in floods)
-        through = list(echo.received)
-    host.in_sync(host.store.delete(early[0]))
-    rounds = host.status()["rounds"] - started
-    run("ip", "netns", "exec", host.namespace, "conntrack", "-F")
-    expect(not through, f"none of {sent} datagrams to pass while policies switched {rounds} times", f"{len(through)} passed")
-    return f"{sent} datagrams of the thief, {rounds} transactions, none through"
+            yield
+
+    def changes():
+        host.in_sync(host.store.transact(puts=[many(0), generous]))
+        turn = 0
+        while True:
+            turn += 1
+            host.store.put(*many(turn % 5))
+            yield
+    words = []
+    try:
+        for what, deeds in (("lists of policies switched", switches()), ("a policy entered by port changed", changes())):
+            next(deeds)
+            with Echo(server.namespace, udp=[5000]) as echo:
+                started = host.status()["rounds"]
+                floods = [Background("ip", "netns", "exec", thief.namespace, sys.executable, "-c", FLOOD, server.address(f), seconds) for f in (4, 6)]
+                until = time.monotonic() + seconds
+                while time.monotonic() < until:
+                    next(deeds)
+                for flood in floods:
+                    flood.wait(seconds + 10)
+                sent, rounds, through = sum(int(flood.text) for flood in floods), host.status()["rounds"] - started, list(echo.received)
+            expect(not through, f"{what}: none of {sent} datagrams to pass in {rounds} transactions", f"{len(through)} passed")
+            words.append(f"{what}: {sent} datagrams, {rounds} transactions, none through")
+    finally:
+        host.exec("conntrack", "-F")
+        host.in_sync(host.store.transact(deletes=[key for key, _ in (early, many(0), generous)]))
+    return "; ".join(words)
 
 
 # Others' tables
@@ -584,12 +606,12 @@ print(sent)
 """
 
 
-def endpoints_come_and_go(host, seconds=10, rate=200):
+def endpoints_come_and_go(host, seconds=120 if LONG else 10, rate=200):
     """So many endpoints made and taken away each second, under traffic to all of them: nothing is left behind, and nobody is let in early."""
     before, sizes = host.kernel(), host.sizes()
     pods = Pods(host)
     period, number, living = pods.size / rate, 0, []
-    samples, late = [], 0.0
+    samples, removing = [], None
     try:
         with Traffic(host) as traffic, Echo(pods.namespace, udp=[5000]) as echo:
             sprays = [Background("ip", "netns", "exec", host.workloads[name].namespace, sys.executable, "-c", SPRAY, name, seconds) for name in ("client", "thief")]
@@ -597,14 +619,16 @@ def endpoints_come_and_go(host, seconds=10, rate=200):
             descriptors = host.descriptors()
             while time.monotonic() < started + seconds:
                 if len(living) == 3:
-                    pods.remove(*living.pop(0))
+                    # Making waits for the kernel, and so does taking away: both at once.
+                    removing = threading.Thread(target=pods.remove, args=living.pop(0))
+                    removing.start()
                 living.append((pods.generation(number), 900 + number % 4))
                 pods.add(*living[-1])
                 number += 1
+                if removing:
+                    removing.join()
                 samples.append((time.monotonic() - started, host.memory()))
-                due = started + number * period
-                late = max(late, time.monotonic() - due)
-                time.sleep(max(0, due - time.monotonic()))
+                time.sleep(max(0, started + number * period - time.monotonic()))
             took = time.monotonic() - started
             for load in living:
                 pods.remove(*load)
@@ -631,6 +655,72 @@ def endpoints_come_and_go(host, seconds=10, rate=200):
             f"memory {warm:.1f} → {memory:.1f} MiB; {traffic.words}")
 
 
+# The fail-safe rules
+
+def fail_safe(host):
+    """What cannot be read or enforced, written by another program: what it does to packets, and that status, log, metric and `get` tell of it."""
+    client, server, thief = (host.workloads[name] for name in ("client", "server", "thief"))
+
+    def visible(key, kind, name, words):
+        object_name = f"{kind}(default/{name})" if kind == "NetworkPolicy" else f"{kind}({name})"
+        status = host.status()
+        found = [f["finding"] for f in status["findings"] if name in f["object"]]
+        expect(found and words in found[0], f"{object_name} among the findings of the status, with \"{words}\"", status["findings"])
+        expect(any(name in line and words in line for line in open(f"{host.directory}/felix.log", errors="replace")), f"a line of the log on {name} with \"{words}\"",
+               host.log_tail())
+        metrics = host.exec("curl", "-s", "http://localhost:9099/metrics")
+        count = next((line.split()[1] for line in metrics.splitlines() if line.startswith("margay_felix_findings ")), None)
+        expect(count and float(count) >= 1, "margay_felix_findings to count it", count)
+        listed = host.exec(MARGAY, "get", "--invalid", "--datastore", "etcd://127.0.0.1:2379")
+        expect(name in listed, f"`margay get --invalid` to show {name}", listed)
+        told = host.exec(MARGAY, "node", "status", "--run-dir", f"{host.directory}/run")
+        expect(name in told and told.code != 0, f"`margay node status` to show {name}, and an exit code", f"{told.code}: {told[:600]}")
+
+    def written(key, document):
+        host.in_sync(host.store.put(key, document))
+    words = []
+    odd = host.workloads.get("odd") or host.add(Workload(host, "odd", 7, {"role": "odd"}))
+    host.in_sync()
+    with Traffic(host) as traffic:
+        # A rule that cannot be enforced denies at its own place: what stands before it is allowed, what stands behind it is not.
+        key, document = policy("odd", {"selector": "role == 'odd'", "order": 5, "types": ["Ingress"], "ingress": [
+            rule("Allow", "TCP", "role == 'thief'", [81]), {"action": "Permit", "protocol": "TCP", "destination": {"ports": [82]}},
+            rule("Allow", "TCP", "role == 'thief'", [82])]})
+        written(key, document)
+        with Echo(odd.namespace, tcp=[81, 82]):
+            expect(tcp_reaches(thief.namespace, odd.v4, 81) and tcp_reaches(thief.namespace, odd.v6, 81), "what is allowed before the rule")
+            expect(not tcp_reaches(thief.namespace, odd.v4, 82, 0.3) and not tcp_reaches(thief.namespace, odd.v6, 82, 0.3), "what comes behind it denied")
+            visible(key, "NetworkPolicy", "odd", "rule 2")
+            words.append("rule")
+            # Its next version has a selector that cannot be read: the last good one stays.
+            written(*policy("odd", {"selector": "role ==", "order": 5, "ingress": [{"action": "Allow"}]}))
+            expect(tcp_reaches(thief.namespace, odd.v4, 81) and not tcp_reaches(thief.namespace, odd.v4, 82, 0.3), "the last good version in force")
+            visible(key, "NetworkPolicy", "odd", "last readable version")
+            words.append("last version")
+            # A start knows no last version: a namespaced policy denies in its namespace. The flows that stand are established, and stay.
+            host.restart_felix()
+            visible(key, "NetworkPolicy", "odd", "denies")
+            expect(not tcp_reaches(thief.namespace, odd.v4, 81, 0.3) and not tcp_reaches(client.namespace, server.v6, 80, 0.3), "everything of the namespace denied")
+            words.append("namespace")
+            host.in_sync(host.store.delete(key))
+            expect(tcp_reaches(client.namespace, server.v6, 80), "all well again without it")
+        # Of a global policy nobody knows whom it would mean: told, and nothing denied. So are policies of host endpoints, and staged ones.
+        for kind, name, spec in (
+            ("GlobalNetworkPolicy", "global-odd", {"selector": "role ==", "ingress": [{"action": "Deny"}]}),
+            ("GlobalNetworkPolicy", "untracked-odd", {"selector": "role ==", "doNotTrack": True, "applyOnForward": True, "ingress": [{"action": "Deny"}]}),
+            ("GlobalNetworkPolicy", "early-odd", {"selector": "role ==", "preDNAT": True, "applyOnForward": True, "ingress": [{"action": "Deny"}]}),
+            ("StagedNetworkPolicy", "staged-odd", {"selector": "role ==", "ingress": [{"action": "Deny"}]}),
+        ):
+            key, document = policy(name, spec, kind)
+            written(key, document)
+            expect(tcp_reaches(client.namespace, server.v4, 80) and tcp_reaches(client.namespace, server.v6, 80), f"{name} to deny nothing")
+            visible(key, kind, name, "selector")
+            host.in_sync(host.store.delete(key))
+            words.append(name)
+        traffic.goes_on("after all of it")
+    return ", ".join(words) + f"; {traffic.words}"
+
+
 GROUPS = [
     ("robust", "What others do to a host, with traffic running", [
         ("the table of a living agent", table_of_a_living_agent),
@@ -642,6 +732,7 @@ GROUPS = [
         ("notifications lost, dumps interrupted", notifications_lost),
         ("the datastore gone while everything is disturbed", datastore_gone),
         ("tables of kube-proxy, Docker and firewalld", foreign_tables),
+        ("what cannot be read or enforced fails safe, and is seen", fail_safe),
         ("a kernel made from nothing is the one that stands", fresh_start_makes_the_same),
     ]),
     ("churn", "Everything changes, with traffic running", [

@@ -116,7 +116,8 @@ def policy(name, spec, kind="NetworkPolicy"):
     """Key and document."""
     metadata = {"name": name} if kind.startswith("Global") else {"name": name, "namespace": "default"}
     place = {"NetworkPolicy": f"networkpolicies/default/{name}", "GlobalNetworkPolicy": f"globalnetworkpolicies/{name}",
-             "GlobalNetworkSet": f"globalnetworksets/{name}", "FelixConfiguration": f"felixconfigurations/{name}"}[kind]
+             "StagedNetworkPolicy": f"stagednetworkpolicies/default/{name}",
+             "FelixConfiguration": f"felixconfigurations/{name}"}[kind]
     if kind == "FelixConfiguration":
         metadata = {"name": name}
     return f"{ROOT}/{place}", {"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": metadata, "spec": spec}

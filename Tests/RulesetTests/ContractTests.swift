@@ -279,6 +279,34 @@ struct ContractTests {
     #expect(try driver.resync().mutations == 0)
   }
 
+  @Test("A map goes in a transaction after the one that leads packets past it: who is still on the old way finds what it held")
+  func mapGoesLast() throws {
+    let kernel = FakeRuleset()
+    let driver = RulesetDriver(kernel: kernel)
+    func way(_ map: String) -> RulesetDelta {
+      var delta = RulesetDelta()
+      delta.sets[map] = SetSpec(.interfaceName, data: .verdict)
+      delta.chains["drop-\(map)"] = Chain([ChainRule(.drop)])
+      delta.add(SetElement(name("cali1"), data: .verdict(.jump("drop-\(map)"))), to: map)
+      delta.chains["frame"] = Chain([ChainRule(.verdictMap([.inputName], map: map))])
+      return delta
+    }
+    try driver.apply(way("one"))
+    var change = way("two")
+    change.sets["one"] = .some(nil)
+    change.chains["drop-one"] = .some(nil)
+    let before = kernel.commits.count
+    let report = try driver.apply(change)
+    #expect(report.setsRemoved == 1 && report.chainsRemoved == 1 && report.failures.isEmpty)
+    let commits = kernel.commits[before...]
+    #expect(commits.count == 2)
+    #expect(commits.last == [.flushChain("drop-one"), .deleteSet("one"), .deleteChain("drop-one")])
+    // The same when it is found in the kernel by a restart.
+    let next = RulesetDriver(kernel: kernel.successor())
+    #expect(try next.apply(way("one")).setsRemoved == 1)
+    #expect(try next.resync().mutations == 0)
+  }
+
   @Test("A refused transaction is repaired: read, compare, and at last the whole table anew")
   func failure() throws {
     let fake = FakeRuleset()

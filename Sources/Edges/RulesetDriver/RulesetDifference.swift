@@ -10,6 +10,9 @@ struct RulesetDifference {
   var removedChains: Set<String> = []
   var addedElements: [String: Set<SetElement>] = [:]
   var removedElements: [String: Set<SetElement>] = [:]
+  /// A map goes. A packet that walks the chains as they were before the transaction would find nothing in it, as if no rule led on: so it goes
+  /// in a transaction of its own, when nobody is on such a way any more.
+  private var removesMaps = false
   /// Something that cannot be changed in place, such as the type of a set: only a new table helps.
   var needsRebuild: String?
 
@@ -18,7 +21,9 @@ struct RulesetDifference {
     for (name, wanted) in delta.sets {
       switch (ruleset.sets[name], wanted) {
       case (nil, let spec?): newSets[name] = spec
-      case (_?, nil): removedSets.insert(name)
+      case (let old?, nil):
+        removedSets.insert(name)
+        if old.data != nil { removesMaps = true }
       case (let old?, let new?) where !KernelRuleset.KernelSet(old).holds(new): needsRebuild = "set \(name) changes its type"
       default: break
       }
@@ -59,7 +64,10 @@ struct RulesetDifference {
       if !removed.isEmpty { removedElements[name] = removed }
       if !added.isEmpty { addedElements[name] = added }
     }
-    for name in kernel.sets.keys where wanted.sets[name] == nil { removedSets.insert(name) }
+    for (name, set) in kernel.sets where wanted.sets[name] == nil {
+      removedSets.insert(name)
+      if set.dataType != nil { removesMaps = true }
+    }
     for (name, chain) in wanted.chains {
       guard let found = kernel.chains[name] else {
         newChains[name] = chain
@@ -108,6 +116,13 @@ struct RulesetDifference {
     for (name, chain) in sorted(newChains) {
       for rule in chain.rules { result.append(.addRule(chain: name, rule)) }
     }
+    return removesMaps ? result : result + removals
+  }
+  /// What is to be committed afterwards.
+  var leavings: [RulesetMutation] { removesMaps ? removals : [] }
+
+  private var removals: [RulesetMutation] {
+    var result: [RulesetMutation] = []
     // Chains that go may name one another: empty all of them before the first is deleted.
     for name in removedChains.sorted() { result.append(.flushChain(name)) }
     // A map's elements hold its chains: maps go before chains.

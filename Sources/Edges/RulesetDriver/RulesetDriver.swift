@@ -118,9 +118,10 @@ public final class RulesetDriver {
       log.notice("replacing the table", metadata: ["reason": "\(reason)"])
       return try rebuild(&report, exists: true)
     }
-    guard !mutations.isEmpty else { return }
+    guard !mutations.isEmpty || !difference.leavings.isEmpty else { return }
     do throws(RulesetError) {
       try kernel.commit(mutations)
+      try kernel.commit(difference.leavings)
       report.count(difference)
     } catch {
       failed(error, &report)
@@ -179,6 +180,7 @@ public final class RulesetDriver {
       if adopts { mutations.insert(.addTable(flags), at: 0) }
       do throws(RulesetError) {
         try kernel.commit(mutations)
+        try kernel.commit(difference.leavings)
         report.count(difference)
         if adopts {
           report.adopted = true

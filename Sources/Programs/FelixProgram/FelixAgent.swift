@@ -190,7 +190,6 @@ final class FelixAgent {
 
   private func take(_ answer: PolicyMemory.Answer, of key: ResourceKey) {
     if let input = answer.input { calculation.receive(input) }
-    if let finding = answer.finding, unreadable[key] != finding { log.error("\(key): \(finding)") }
     unreadable[key] = answer.finding
   }
 
@@ -559,6 +558,7 @@ final class FelixAgent {
     var since: [String: UTCTime] = [:]
     func trouble(_ object: String?, _ text: String) -> HostStatus.Trouble {
       let name = "\(object ?? ""): \(text)"
+      if object != nil, troubleSince[name] == nil { log.error("\(name)") }
       since[name] = troubleSince[name] ?? .now()
       return HostStatus.Trouble(object: object, text: text, since: since[name]!)
     }
