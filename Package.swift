@@ -209,7 +209,7 @@ let package = Package(
     tests("PolicyOracle", ["PolicyOracle", "Calculation", "HostPlans", "Resources", "Addresses", "RandomClusters"]),
     tests("PolicyRendering", [
       "PolicyRendering", "PolicyOracle", "Calculation", "Rulesets", "RulesetDriver", "NetlinkEdge", "KernelSandbox", "Sockets", "HostPlans", "Resources",
-      "Addresses",
+      "Addresses", "RandomClusters",
     ]),
     tests("Netlink", ["Octets", "Deltas", "Sockets", "NetlinkMessages", "NetlinkEdge", "LinkDriver", "RouteDriver", "HostPlans", "Addresses", "KernelSandbox"]),
     tests("Ruleset", ["Rulesets", "RulesetDriver", "NetlinkEdge", "NetlinkMessages", "Addresses", "KernelSandbox"]),

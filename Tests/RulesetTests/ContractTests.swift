@@ -57,7 +57,7 @@ struct ContractTests {
     let driver = RulesetDriver(kernel: bench.kernel)
     let first = try driver.apply(sample())
     #expect(first.rebuilt && first.failures.isEmpty)
-    #expect(first.chainsAdded == 8 && first.setsAdded == 16)
+    #expect(first.chainsAdded == 10 && first.setsAdded == 16)
     let second = try driver.resync()
     #expect(second.mutations == 0, "\(second)")
     #expect(try driver.apply(sample()).mutations == 0)

@@ -109,6 +109,10 @@ func sample() -> RulesetDelta {
     "refuse": Chain(hook: ChainHook(.forward, priority: 10), [
       ChainRule(.transport(6), .connectionsAbove(5), .counter, .reject(.tcpReset)), ChainRule(.counter, .reject(.prohibited)),
     ]),
+    "raw": Chain(hook: ChainHook(.output, priority: -300), [ChainRule(.transport(17), .counter, .notrack, .accept)]),
+    "translated": Chain(hook: ChainHook(.postrouting, priority: -150), [
+      ChainRule(.connectionStatus(.destinationNAT), .match(.inputIndex, .equal, KeyOctets.host32(0)), .counter, .accept)
+    ]),
     "related": Chain([
       ChainRule(v4, .lookup([.inputName, .connectionEnd(isReply: false, .v4)], set: "sourcenets4", negated: false), .counter, .accept),
       ChainRule(.family(.v6), .match(.inputType, .equal, ArpHardware.ether),
@@ -131,7 +135,8 @@ struct ListingTests {
     for line in [
       "iifname \"cali*\" oifname != \"cali1\" counter packets 0 bytes 0 drop",
       "ct state established,related counter packets 0 bytes 0 accept",
-      "iifname vmap @verdicts",
+      "iifname vmap @verdicts", "meta l4proto udp counter packets 0 bytes 0 notrack accept",
+      "ct status dnat iif 0 counter packets 0 bytes 0 accept",
       "meta nfproto ipv4 tcp dport 80 counter packets 0 bytes 0 jump target comment \"one port\"",
       "meta nfproto ipv4 udp sport != 53-60 counter packets 0 bytes 0 return",
       "ip saddr @hosts4 counter packets 0 bytes 0 accept comment \"a set\"",

@@ -11,6 +11,8 @@ public enum Field: Hashable, Sendable {
   case outputName
   /// ARPHRD_*: 1 is Ethernet.
   case inputType
+  /// Of the interface that the packet came over; 0 for what the host itself sends.
+  case inputIndex
   case mark
   case etherSource
   /// Only after a match of the network protocol: in a table of both families the same octets mean something else in the other.
@@ -31,7 +33,7 @@ public enum Field: Hashable, Sendable {
     switch self {
     case .networkProtocol, .transportProtocol, .icmpType, .icmpCode: 1
     case .inputType, .sourcePort, .destinationPort: 2
-    case .mark: 4
+    case .mark, .inputIndex: 4
     case .etherSource: 6
     case .source(let family), .destination(let family), .connectionEnd(_, let family): family.bits / 8
     case .inputName, .outputName: 16
@@ -44,6 +46,7 @@ public enum Field: Hashable, Sendable {
     case .inputName: .meta(.inputName, into: register)
     case .outputName: .meta(.outputName, into: register)
     case .inputType: .meta(.inputType, into: register)
+    case .inputIndex: .meta(.inputIndex, into: register)
     case .mark: .meta(.mark, into: register)
     case .etherSource: .payload(.link, offset: 6, length: 6, into: register)
     case .source(.v4): .payload(.network, offset: 12, length: 4, into: register)
@@ -70,6 +73,14 @@ public struct ConnectionState: OptionSet, Hashable, Sendable {
   public static let untracked = ConnectionState(rawValue: 64)
 }
 
+/// IPS_* as the kernel's `ct status` has them.
+public struct ConnectionStatus: OptionSet, Hashable, Sendable {
+  public let rawValue: UInt32
+  public init(rawValue: UInt32) { self.rawValue = rawValue }
+  /// Its destination was translated.
+  public static let destinationNAT = ConnectionStatus(rawValue: 0x20)
+}
+
 /// One word of a rule. Matches come before what they guard; the first that fails ends the rule.
 public enum Statement: Hashable, Sendable {
   case match(Field, Comparison, [UInt8])
@@ -80,6 +91,8 @@ public enum Statement: Hashable, Sendable {
   case lookup([Field], set: String, negated: Bool)
   /// One or more of these states.
   case connectionState(ConnectionState)
+  /// One or more of these bits.
+  case connectionStatus(ConnectionStatus)
   /// Straight from the packet's fields to the verdict. Two lookups in a row, whose second takes the result of the first, would spare the
   /// kernel its walk over the table when an endpoint comes, but `nft list ruleset` 1.0.6 ends with an assertion when it meets them.
   case verdictMap([Field], map: String)
@@ -93,6 +106,8 @@ public enum Statement: Hashable, Sendable {
   case connectionsAbove(UInt32)
   case setDSCP(IPFamily, UInt8)
   case reject(Rejection)
+  /// Only before connection tracking.
+  case notrack
   /// In chains of the kind `nat` only; there a connection's first packet is seen and no other.
   case translate(Translation)
   case verdict(Verdict)
@@ -179,6 +194,12 @@ extension Statement {
         .bitwise(from: first, into: first, mask: KeyOctets.host32(states.rawValue), xor: [0, 0, 0, 0]),
         .compare(first, .notEqual, [0, 0, 0, 0]),
       ]
+    case .connectionStatus(let bits):
+      return [
+        .ctStatus(into: first),
+        .bitwise(from: first, into: first, mask: KeyOctets.host32(bits.rawValue), xor: [0, 0, 0, 0]),
+        .compare(first, .notEqual, [0, 0, 0, 0]),
+      ]
     case .verdictMap(let fields, let map): return Self.load(fields) + [.verdictLookup(map, first)]
     case .setMarkBits(let bits): return Self.changeMark(mask: ~bits, xor: bits)
     case .clearMarkBits(let bits): return Self.changeMark(mask: ~bits, xor: 0)
@@ -199,6 +220,7 @@ extension Statement {
         .payloadSet(.network, offset: 0, length: 2, from: first, headerChecksum: family == .v4 ? 10 : nil),
       ]
     case .reject(let rejection): return [.reject(rejection)]
+    case .notrack: return [.notrack]
     case .translate(let translation): return translation.expressions
     case .verdict(let verdict): return [.verdict(verdict)]
     }

@@ -27,6 +27,7 @@ public struct Register: Hashable, Sendable {
 
 public enum MetaKey: UInt32, Hashable, Sendable {
   case mark = 3
+  case inputIndex = 4
   case inputName = 6
   case outputName = 7
   case inputType = 8
@@ -65,6 +66,8 @@ public enum Expression: Hashable, Sendable {
   case metaSet(MetaKey, from: Register)
   case payload(PayloadBase, offset: UInt32, length: UInt32, into: Register)
   case ctState(into: Register)
+  /// NFT_CT_STATUS (2): the IPS_* bits of the connection.
+  case ctStatus(into: Register)
   /// The source address of the original or of the reply tuple: NFT_CT_SRC_IP (19), NFT_CT_SRC_IP6 (21).
   case ctSource(IPFamily, isReply: Bool, into: Register)
   case compare(Register, Comparison, [UInt8])
@@ -82,6 +85,8 @@ public enum Expression: Hashable, Sendable {
   /// `headerChecksum` is the offset of the IPv4 header's checksum, to be kept right.
   case payloadSet(PayloadBase, offset: UInt32, length: UInt32, from: Register, headerChecksum: UInt32?)
   case reject(Rejection)
+  /// Takes the packet past connection tracking.
+  case notrack
   case masquerade(ports: PortRegisters?)
   case translate(isSource: Bool, IPFamily, Register, ports: PortRegisters?)
   /// Something we never write: a foreign hand was here.
@@ -156,7 +161,7 @@ extension Expression {
     switch self {
     case .meta, .metaSet: "meta"
     case .payload, .payloadSet: "payload"
-    case .ctState, .ctSource: "ct"
+    case .ctState, .ctStatus, .ctSource: "ct"
     case .compare: "cmp"
     case .range: "range"
     case .bitwise: "bitwise"
@@ -167,6 +172,7 @@ extension Expression {
     case .limit: "limit"
     case .connectionLimit: "connlimit"
     case .reject: "reject"
+    case .notrack: "notrack"
     case .masquerade: "masq"
     case .translate: "nat"
     case .unknown(let name): name
@@ -200,6 +206,9 @@ extension Expression {
     case .ctState(let into):
       writer.attribute(1, u32: into.number)
       writer.attribute(2, u32: 0)
+    case .ctStatus(let into):
+      writer.attribute(1, u32: into.number)
+      writer.attribute(2, u32: 2)
     case .compare(let register, let operation, let value):
       writer.attribute(1, u32: register.number)
       writer.attribute(2, u32: operation.rawValue)
@@ -252,6 +261,7 @@ extension Expression {
       writer.attribute(5, u32: from.number)
       writer.attribute(6, u32: checksum == nil ? 0 : 1)
       writer.attribute(7, u32: checksum ?? 0)
+    case .notrack: break
     case .reject(.tcpReset): writer.attribute(1, u32: 1)
     case .reject(.prohibited):
       writer.attribute(1, u32: 2)
@@ -351,6 +361,7 @@ extension Expression {
     case "ct":
       switch raw.u32(2) {
       case 0: return raw.register(1).map { .ctState(into: $0) }
+      case 2: return raw.register(1).map { .ctStatus(into: $0) }
       case 19, 21:
         guard let direction = raw.numbers[3]?.first else { return nil }
         return raw.register(1).map { .ctSource(raw.u32(2) == 19 ? .v4 : .v6, isReply: direction == 1, into: $0) }
@@ -393,6 +404,7 @@ extension Expression {
     case "connlimit":
       guard let count = raw.u32(1), raw.u32(2) ?? 0 < 2 else { return nil }
       return .connectionLimit(count, isOver: raw.u32(2) == 1)
+    case "notrack": return .notrack
     case "reject":
       switch raw.u32(1) {
       case 1: return .reject(.tcpReset)

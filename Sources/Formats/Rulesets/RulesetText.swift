@@ -120,6 +120,7 @@ public enum RulesetText {
     case .transportProtocol: protocolName(octets[0])
     case .inputName, .outputName: value(octets, KeyType.interfaceName)
     case .inputType: octets == ArpHardware.ether ? "ether" : "\(octets)"
+    case .inputIndex: "\(host32(octets))"
     case .mark: value(octets, KeyType.mark)
     case .etherSource: value(octets, KeyType.ether)
     case .source(let family), .destination(let family), .connectionEnd(_, let family): value(octets, family == .v4 ? KeyType.ipv4 : KeyType.ipv6)
@@ -154,6 +155,7 @@ extension Field: CustomStringConvertible {
     case .inputName: "iifname"
     case .outputName: "oifname"
     case .inputType: "meta iiftype"
+    case .inputIndex: "iif"
     case .mark: "meta mark"
     case .etherSource: "ether saddr"
     case .source(let family): family == .v4 ? "ip saddr" : "ip6 saddr"
@@ -179,6 +181,7 @@ extension Statement: CustomStringConvertible {
     case .lookup(let fields, let set, let negated):
       "\(fields.map(\.description).joined(separator: " . ")) \(negated ? "!= " : "")@\(set)"
     case .connectionState(let states): "ct state \(RulesetText.states(states))"
+    case .connectionStatus(let bits): "ct status \(bits == .destinationNAT ? "dnat" : "\(bits.rawValue)")"
     case .verdictMap(let fields, let map): "\(fields.map(\.description).joined(separator: " . ")) vmap @\(map)"
     case .setMarkBits(let bits): "meta mark set meta mark | \(RulesetText.hexadecimal(bits))"
     case .clearMarkBits(let bits): "meta mark set meta mark & \(RulesetText.hexadecimal(~bits))"
@@ -188,6 +191,7 @@ extension Statement: CustomStringConvertible {
     case .limit(let limit): "limit rate \(limit.isOver ? "over " : "")\(limit.packets)/\(RulesetText.unit(limit.perSeconds)) burst \(limit.burst) packets"
     case .connectionsAbove(let count): "ct count over \(count)"
     case .setDSCP(let family, let value): "\(family == .v4 ? "ip" : "ip6") dscp set \(value)"
+    case .notrack: "notrack"
     case .reject(.tcpReset): "reject with tcp reset"
     case .reject(.prohibited): "reject with icmpx admin-prohibited"
     case .translate(let translation): "\(translation)"

@@ -7,9 +7,6 @@ import Resources
 import Rulesets
 
 package enum KernelNames {
-  /// The bit of the packet's mark that is ours; it lies within Calico's default mask, 0xffff0000.
-  static let passMark: UInt32 = 0x20000
-
   /// `NetworkPolicy default/web ingress rule 1`, by which people and `explain` find a rule and its counter. A comment has room for 127
   /// octets: a long name loses its middle, so that the number stays.
   package static func comment(_ key: ResourceKey, _ direction: Direction, rule number: Int) -> String {
@@ -28,6 +25,7 @@ package enum KernelNames {
     "tier \(name): no policy decides, \(action == .deny ? "deny" : "pass")"
   }
   package static func stagedEndOfTier(_ name: String) -> String { "tier \(name): no staged policy decides, would deny" }
+  static let undecided = "no policy decides"
   package static let endOfProfiles = "no profile allows, deny"
   package static func missing(_ key: ResourceKey) -> String { "\(key) is missing, deny" }
 
@@ -76,15 +74,31 @@ package enum KernelNames {
   static let workloadToHost = "workload-to-host"
   static let output = "output"
 
-  package static func policy(_ key: ResourceKey, _ direction: Direction) -> String {
+  // Chains of host endpoints, which exist where there are such.
+  static let hostInput = "host-input"
+  static let hostOutput = "host-output"
+  static let hostTranslated = "host-translated"
+  static let hostTranslatedTo = "host-translated-to"
+  static let hostForwardFrom = "host-forward-from"
+  static let hostForwardTo = "host-forward-to"
+  static let hostUntrackedFrom = "host-untracked-from"
+  static let hostUntrackedTo = "host-untracked-to"
+  static let hostPreDNAT = "host-pre-dnat"
+  static let hostDiscovery = "host-discovery"
+  static func failsafe(_ direction: Direction) -> String { direction == .ingress ? "failsafe-in" : "failsafe-out" }
+  static func failsafeReplies(_ direction: Direction) -> String { "\(failsafe(direction))-replies" }
+  /// Tells the sender; only where `NftablesFilterDenyAction` is Reject.
+  static let reject = "reject"
+
+  package static func policy(_ key: ResourceKey, _ direction: Direction, _ form: PolicyForm = .standard) -> String {
     let way = direction == .ingress ? "in" : "out"
     return switch key.kind {
-    case .profile: limited("profile-\(way)-\(key.name)")
-    case .globalNetworkPolicy: limited("policy-\(way)-gnp/\(key.name)")
+    case .profile: limited("\(form.rawValue)profile-\(way)-\(key.name)")
+    case .globalNetworkPolicy: limited("\(form.rawValue)policy-\(way)-gnp/\(key.name)")
     case .stagedGlobalNetworkPolicy: limited("staged-\(way)-gnp/\(key.name)")
     case .stagedNetworkPolicy: limited("staged-\(way)-np/\(key.qualifiedName)")
     case .stagedKubernetesNetworkPolicy: limited("staged-\(way)-knp/\(key.qualifiedName)")
-    default: limited("policy-\(way)-np/\(key.qualifiedName)")
+    default: limited("\(form.rawValue)policy-\(way)-np/\(key.qualifiedName)")
     }
   }
   /// The chain of a policy's rules for some ports: `by-port-…` with the first of them. No policy's chain has such a name.

@@ -9,6 +9,7 @@ import Resources
 import Rulesets
 
 struct PolicyGroup: Hashable {
+  let list: PolicyList
   let direction: Direction
   let tiers: [TierPlan]
   let profiles: [String]
@@ -16,10 +17,12 @@ struct PolicyGroup: Hashable {
   let name: String
 
   init(_ endpoint: EndpointPlan, _ direction: Direction) {
-    self.direction = direction
-    tiers = direction == .ingress ? endpoint.ingress : endpoint.egress
-    profiles = endpoint.profiles
-    name = Self.name(direction, tiers, profiles)
+    self.init(.normal, direction, direction == .ingress ? endpoint.ingress : endpoint.egress, profiles: endpoint.profiles)
+  }
+  /// `profiles` only in lists that ask them.
+  init(_ list: PolicyList, _ direction: Direction, _ tiers: [TierPlan], profiles: [String] = []) {
+    (self.list, self.direction, self.tiers, self.profiles) = (list, direction, tiers, profiles)
+    name = (list == .normal ? "" : "\(list.rawValue)-") + Self.name(direction, tiers, profiles)
   }
   static func == (a: Self, b: Self) -> Bool { a.name == b.name }
   func hash(into hasher: inout Hasher) { hasher.combine(name) }
@@ -40,7 +43,7 @@ struct PolicyGroup: Hashable {
 
   var explanation: String {
     var parts = tiers.map { "tier \($0.name): \($0.policies.map(\.qualifiedName).joined(separator: " "))" }
-    parts.append("profiles: \(profiles.joined(separator: " "))")
+    if list.asksProfiles { parts.append("profiles: \(profiles.joined(separator: " "))") }
     return parts.joined(separator: "; ")
   }
 
@@ -50,52 +53,61 @@ struct PolicyGroup: Hashable {
   }
 
   /// The chains by name; the first is `name`. `traits` answers nil for a policy that does not exist.
-  func chains(_ traits: (ResourceKey) -> Traits?) -> [String: Chain] {
+  func chains(_ settings: HostSettings, _ traits: (ResourceKey) -> Traits?) -> [String: Chain] {
+    let verdicts = Verdicts(settings, list.form)
     var result: [String: Chain] = [:]
     var chainName = name
     for (index, tier) in tiers.enumerated() {
       let passes = tier.policies.contains { traits($0)?.passes ?? false }
       let next = index + 1 < tiers.count ? "\(name)-\(index + 2)" : "\(name)-profiles"
       var rules: [ChainRule] = []
-      if passes || tier.wouldDeny { rules.append(ChainRule(.clearMarkBits(KernelNames.passMark))) }
+      if passes || tier.wouldDeny { rules.append(ChainRule(.clearMarkBits(verdicts.marks.pass))) }
       for (index, policy) in tier.policies.enumerated() {
-        rules += tier.staged.filter { $0.index == index }.flatMap { ask($0.policy, traits, of: tier) }
-        rules += consult(policy, traits, passTo: next)
+        rules += tier.staged.filter { $0.index == index }.flatMap { ask($0.policy, verdicts, traits, of: tier) }
+        rules += consult(policy, verdicts, traits, passTo: next)
       }
-      rules += tier.staged.filter { $0.index == tier.policies.count }.flatMap { ask($0.policy, traits, of: tier) }
+      rules += tier.staged.filter { $0.index == tier.policies.count }.flatMap { ask($0.policy, verdicts, traits, of: tier) }
       // Each staged policy is asked by itself, so this counts what none of them would decide.
       if tier.wouldDeny {
         rules += [
-          ChainRule(.markBitsSet(KernelNames.passMark), .clearMarkBits(KernelNames.passMark), .goto(next)),
+          ChainRule(.markBitsSet(verdicts.marks.pass), .clearMarkBits(verdicts.marks.pass), .goto(next)),
           ChainRule(.counter, comment: KernelNames.stagedEndOfTier(tier.name)),
         ]
       }
-      switch tier.defaultAction {
-      case .deny: rules.append(ChainRule(.counter, .drop, comment: KernelNames.endOfTier(tier.name, .deny)))
+      switch list.isEarly ? .pass : tier.defaultAction {
+      case .deny: rules.append(ChainRule([.counter] + verdicts.deny, comment: KernelNames.endOfTier(tier.name, .deny)))
       case .pass: rules.append(ChainRule(.counter, .goto(next), comment: KernelNames.endOfTier(tier.name, .pass)))
       }
       result[chainName] = Chain(comment: explanation, rules)
-      guard passes || tier.defaultAction == .pass else { return result }
+      guard passes || list.isEarly || tier.defaultAction == .pass else { return result }
       chainName = next
     }
-    var rules = profiles.flatMap { consult(ResourceKey(.profile, name: $0), traits, passTo: nil) }
-    rules.append(ChainRule(.counter, .drop, comment: KernelNames.endOfProfiles))
+    guard list.asksProfiles else {
+      result[chainName] = Chain(comment: explanation, [ChainRule(.counter, .accept, comment: KernelNames.undecided)])
+      return result
+    }
+    var rules = profiles.flatMap { consult(ResourceKey(.profile, name: $0), verdicts, traits, passTo: nil) }
+    rules.append(ChainRule([.counter] + verdicts.deny, comment: KernelNames.endOfProfiles))
     result[chainName] = Chain(comment: explanation, rules)
     return result
   }
 
   /// Counts what a staged policy would decide. It marks what it decides as passed, which nobody else may take for a Pass.
-  private func ask(_ policy: ResourceKey, _ traits: (ResourceKey) -> Traits?, of tier: TierPlan) -> [ChainRule] {
+  private func ask(
+    _ policy: ResourceKey, _ verdicts: Verdicts, _ traits: (ResourceKey) -> Traits?, of tier: TierPlan
+  ) -> [ChainRule] {
     guard traits(policy) != nil else { return [] }
-    let clear = ChainRule(.clearMarkBits(KernelNames.passMark))
-    return [ChainRule(.jump(KernelNames.policy(policy, direction)))] + (tier.wouldDeny ? [] : [clear])
+    let clear = ChainRule(.clearMarkBits(verdicts.marks.pass))
+    return [ChainRule(.jump(KernelNames.policy(policy, direction, list.form)))] + (tier.wouldDeny ? [] : [clear])
   }
 
-  private func consult(_ policy: ResourceKey, _ traits: (ResourceKey) -> Traits?, passTo next: String?) -> [ChainRule] {
-    guard let found = traits(policy) else { return [ChainRule(.counter, .drop, comment: KernelNames.missing(policy))] }
-    var rules = [ChainRule(.jump(KernelNames.policy(policy, direction)))]
+  private func consult(
+    _ policy: ResourceKey, _ verdicts: Verdicts, _ traits: (ResourceKey) -> Traits?, passTo next: String?
+  ) -> [ChainRule] {
+    guard let found = traits(policy) else { return [ChainRule([.counter] + verdicts.deny, comment: KernelNames.missing(policy))] }
+    var rules = [ChainRule(.jump(KernelNames.policy(policy, direction, list.form)))]
     if let next, found.passes {
-      rules.append(ChainRule(.markBitsSet(KernelNames.passMark), .clearMarkBits(KernelNames.passMark), .goto(next)))
+      rules.append(ChainRule(.markBitsSet(verdicts.marks.pass), .clearMarkBits(verdicts.marks.pass), .goto(next)))
     }
     return rules
   }

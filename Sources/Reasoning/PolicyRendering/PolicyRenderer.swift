@@ -12,6 +12,9 @@
 ///     input         0  input ─► workload-to-host           the same checks, then DefaultEndpointToHostAction
 ///     output        0  output                              to known workloads everything, to unknown interfaces of ours nothing
 ///
+/// Where the host's own interfaces have endpoints, more is asked (`Frame/HostEndpointStage.swift`): at -300 and -150 before connection tracking and
+/// translation, at -2 and 1 of forward, behind the above in input and output, and where translated packets of the host leave.
+///
 /// Around it, while something needs them (a file of `Frame` each): `translate-in` and `translate-out` (floating addresses, metadata, pools with
 /// natOutgoing), `packet-rate-…` and `connections-…` (limits of single endpoints), `mark-leaving` (DSCP), `openstack-services`.
 ///
@@ -31,6 +34,8 @@ public struct PolicyRenderer: Sendable {
   private struct ChainKey: Hashable {
     var policy: ResourceKey
     var direction: Direction
+    var form: PolicyForm
+    var name: String { KernelNames.policy(policy, direction, form) }
   }
   private struct RenderedPolicy {
     var chains: Set<String> = []
@@ -49,7 +54,7 @@ public struct PolicyRenderer: Sendable {
     /// With the endpoint's own limits.
     var chains: [String: Chain] = [:]
   }
-  private struct Placed: Hashable {
+  struct Placed: Hashable {
     var set: String
     var element: SetElement
   }
@@ -58,14 +63,15 @@ public struct PolicyRenderer: Sendable {
     var users: Int
   }
 
-  private var settings = HostSettings()
+  private(set) var settings = HostSettings()
   private var sets: [IPSetID: AddressSet] = [:]
   private var policies: [ResourceKey: PolicyPlan] = [:]
   private var endpoints: [ResourceKey: EndpointPlan] = [:]
   private var endpointsByInterface: [String: Set<ResourceKey>] = [:]
 
   // What follows from it and is in the ruleset.
-  private var base: BaseRuleset?
+  private(set) var base: BaseRuleset?
+  var hosts = HostRendering()
   /// How many elements endpoints have put into each set of the frame.
   private var placedCounts: [String: Int] = [:]
   private var interfaces: [String: Interface] = [:]
@@ -81,7 +87,7 @@ public struct PolicyRenderer: Sendable {
   private var dirtyGroups: Set<String> = []
   private var dirtyPolicies: Set<ChainKey> = []
   private var setsBefore: [String: Bool] = [:]
-  private var delta = RulesetDelta()
+  var delta = RulesetDelta()
 
   public init() {}
 
@@ -91,6 +97,7 @@ public struct PolicyRenderer: Sendable {
   public mutating func apply(_ changes: [HostPlanChange]) -> RulesetDelta {
     if base == nil { renderBase(FrameNeeds()) }
     for change in changes { take(change) }
+    resolveHosts()
     for name in dirtyInterfaces { resolve(interface: name) }
     dirtyInterfaces = []
     for key in dirtyPolicies { render(policy: key) }
@@ -124,7 +131,9 @@ public struct PolicyRenderer: Sendable {
       endpointsByInterface[plan.interfaceName, default: []].insert(key)
       dirtyInterfaces.insert(plan.interfaceName)
     case .endpointRemoved(let key): if let old = endpoints.removeValue(forKey: key) { leave(old.interfaceName, key) }
-    case .hostEndpoint, .hostEndpointRemoved, .route, .routeRemoved, .tunnel, .tunnelPeer, .tunnelDemand: break
+    case .hostEndpoint(let key, let plan): take(host: key, plan)
+    case .hostEndpointRemoved(let key): take(host: key, nil)
+    case .route, .routeRemoved, .tunnel, .tunnelPeer, .tunnelDemand: break
     }
   }
 
@@ -136,21 +145,29 @@ public struct PolicyRenderer: Sendable {
 
   private mutating func mark(policy key: ResourceKey, _ old: PolicyPlan?, _ new: PolicyPlan?) {
     for direction in Direction.allCases {
-      let chain = ChainKey(policy: key, direction: direction)
-      guard let users = groupsByPolicy[chain] else { continue }
-      if old?.rules(direction) != new?.rules(direction) { dirtyPolicies.insert(chain) }
-      if old?.traits(direction) != new?.traits(direction) { dirtyGroups.formUnion(users) }
+      for form in PolicyForm.allCases {
+        let chain = ChainKey(policy: key, direction: direction, form: form)
+        guard let users = groupsByPolicy[chain] else { continue }
+        if old?.rules(direction) != new?.rules(direction) { dirtyPolicies.insert(chain) }
+        if old?.traits(direction) != new?.traits(direction) { dirtyGroups.formUnion(users) }
+      }
     }
   }
 
   private mutating func take(settings new: HostSettings) {
     guard new != settings else { return }
     let familiesChange = new.ipv6 != settings.ipv6
+    let verdictsChange = new.filter != settings.filter
     let logsChange = new.logPrefix != settings.logPrefix || new.logLimit != settings.logLimit
     settings = new
+    hosts.isDirty = !hosts.endpoints.isEmpty
     renderBase(base?.needs ?? FrameNeeds())
     if logsChange {
       dirtyPolicies.formUnion(groupsByPolicy.keys.filter { key in policies[key.policy]?.rules(key.direction).contains { $0.action == .log } ?? false })
+    }
+    if verdictsChange {
+      dirtyPolicies.formUnion(groupsByPolicy.keys)
+      dirtyGroups.formUnion(groups.keys)
     }
     guard familiesChange else { return }
     dirtyPolicies.formUnion(groupsByPolicy.keys)
@@ -267,24 +284,24 @@ public struct PolicyRenderer: Sendable {
     }
   }
 
-  private mutating func retain(_ group: PolicyGroup) {
+  mutating func retain(_ group: PolicyGroup) {
     let name = group.name
     groups[name, default: GroupState(group: group, users: 0)].users += 1
     guard groups[name]!.users == 1 else { return }
     dirtyGroups.insert(name)
     for policy in group.policies {
-      let key = ChainKey(policy: policy, direction: group.direction)
+      let key = ChainKey(policy: policy, direction: group.direction, form: group.list.form)
       if groupsByPolicy[key] == nil { dirtyPolicies.insert(key) }
       groupsByPolicy[key, default: []].insert(name)
     }
   }
-  private mutating func release(_ group: PolicyGroup) {
+  mutating func release(_ group: PolicyGroup) {
     let name = group.name
     groups[name]!.users -= 1
     guard groups[name]!.users == 0 else { return }
     dirtyGroups.insert(name)
     for policy in group.policies {
-      let key = ChainKey(policy: policy, direction: group.direction)
+      let key = ChainKey(policy: policy, direction: group.direction, form: group.list.form)
       groupsByPolicy[key]!.remove(name)
       if groupsByPolicy[key]!.isEmpty {
         groupsByPolicy[key] = nil
@@ -297,7 +314,7 @@ public struct PolicyRenderer: Sendable {
     guard let state = groups[name] else { return }
     var wanted: [String: Chain] = [:]
     if state.users > 0 {
-      wanted = state.group.chains { policies[$0]?.traits(state.group.direction) }
+      wanted = state.group.chains(settings) { policies[$0]?.traits(state.group.direction) }
       groups[name]!.chains = Set(wanted.keys)
     } else {
       groups[name] = nil
@@ -309,17 +326,18 @@ public struct PolicyRenderer: Sendable {
   // MARK: Policies
 
   private mutating func render(policy key: ChainKey) {
-    let name = KernelNames.policy(key.policy, key.direction)
+    let name = key.name
     let old = rendered.removeValue(forKey: key)
     var new: RenderedPolicy?
     if groupsByPolicy[key] != nil, let plan = policies[key.policy] {
       var rules: [ChainRule] = []
       var rendering = RenderedPolicy(sets: [:], setIDs: [])
+      let verdicts = Verdicts(settings, key.form, isStaged: key.policy.kind.isStagedPolicy)
       let log = LogRendering(settings, key.policy, tier: plan.tier).statements
       for (index, rule) in plan.rules(key.direction).enumerated() {
         var comment = KernelNames.comment(key.policy, key.direction, rule: (rule.place ?? index) + 1)
         for (word, text) in rule.annotations.sorted(by: { $0.key < $1.key }) { comment += " \(word)=\(text)" }
-        let one = RuleRendering(rule, key.direction, comment: comment, log: log, isStaged: key.policy.kind.isStagedPolicy, in: self)
+        let one = RuleRendering(rule, verdicts, comment: comment, log: log, in: self)
         rules += one.rules
         rendering.sets.merge(one.sets) { first, _ in first }
         rendering.setIDs.formUnion(one.setIDs)
@@ -379,6 +397,7 @@ public struct PolicyRenderer: Sendable {
       for family in IPFamily.allCases { needs.parts.formUnion([.hosts(id, family), .nets(id, family)].filter(set.hasElements)) }
     }
     for (name, count) in placedCounts where count > 0 { needs.inhabited.insert(name) }
+    needs.hosts = hosts.frame
     return needs
   }
 
@@ -393,9 +412,12 @@ public struct PolicyRenderer: Sendable {
       delta.sets[name] = .some(nil)
       delta.elements[name] = nil
     }
-    for (name, spec) in new.sets where old?.sets[name] == nil {
-      delta.sets[name] = spec
-      for element in new.elements[name] ?? [] { delta.add(element, to: name) }
+    for (name, spec) in new.sets {
+      let before = old?.sets[name] == nil ? [] : old?.elements[name] ?? []
+      let after = new.elements[name] ?? []
+      if old?.sets[name] == nil { delta.sets[name] = spec }
+      for element in before.subtracting(after) { delta.remove(element, from: name) }
+      for element in after.subtracting(before) { delta.add(element, to: name) }
     }
     base = new
   }

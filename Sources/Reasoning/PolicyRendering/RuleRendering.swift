@@ -36,17 +36,14 @@ struct RuleRendering {
 
   private static let protocolsWithPorts: [UInt8] = [6, 17, 132, 136]
 
-  /// `isStaged`: counts what the rule would decide, and ends the staged policy.
-  init(
-    _ plan: RulePlan, _ direction: Direction, comment: String, log: [Statement], isStaged: Bool = false, in context: some RenderingContext
-  ) {
+  init(_ plan: RulePlan, _ verdicts: Verdicts, comment: String, log: [Statement], in context: some RenderingContext) {
     for side in [plan.source, plan.destination] { setIDs.formUnion(side.sets + side.notSets + side.namedPorts + side.notNamedPorts) }
     if let fault = plan.fault ?? self.fault(plan, context) {
-      let words = isStaged ? "cannot be enforced, would deny all" : "cannot be enforced, denies all"
-      rules = [ChainRule(isStaged ? Self.stagedEnd : [.counter, .drop], comment: "\(comment): \(words): \(fault)")]
+      let words = verdicts.isStaged ? "cannot be enforced, would deny all" : "cannot be enforced, denies all"
+      rules = [ChainRule([.counter] + verdicts.deny, comment: "\(comment): \(words): \(fault)")]
       return
     }
-    let end = isStaged ? (plan.action == .log ? [.counter] : Self.stagedEnd) : Self.end(plan.action, log)
+    let end = Self.end(plan.action, verdicts, log)
     for family in Self.families(plan, context) {
       for alternative in alternatives(plan, family, context) { rules.append(ChainRule(alternative + end, comment: comment)) }
     }
@@ -55,16 +52,13 @@ struct RuleRendering {
     sets = sets.filter { used.contains($0.key) }
   }
 
-  private static let stagedEnd: [Statement] = [.counter, .setMarkBits(KernelNames.passMark), .return]
-
-  private static func end(_ action: RuleAction, _ log: [Statement]) -> [Statement] {
+  private static func end(_ action: RuleAction, _ verdicts: Verdicts, _ log: [Statement]) -> [Statement] {
     switch action {
-    // It answers the question of this hook's priority alone: a second workload's policy has a base chain of its own.
-    case .allow: [.counter, .accept]
-    case .deny: [.counter, .drop]
-    case .pass: [.counter, .setMarkBits(KernelNames.passMark), .return]
+    case .allow: [.counter] + verdicts.allow
+    case .deny: [.counter] + verdicts.deny
+    case .pass: [.counter] + verdicts.pass
     // The counter counts what matches, the limit holds back lines only.
-    case .log: [.counter] + log
+    case .log: [.counter] + (verdicts.isStaged ? [] : log)
     }
   }
 

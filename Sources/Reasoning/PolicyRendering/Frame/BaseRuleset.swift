@@ -21,13 +21,21 @@ struct BaseRuleset {
     addSourceStage()
     addForwardStage()
     addHostStage()
+    addHostEndpointStage()
     addLimitStage()
     addMarkingStage()
     addOpenStackStage()
     addTranslationStage()
+    if settings.filter.deny == .reject {
+      chains[KernelNames.reject] = Chain([
+        ChainRule(.transport(6), .counter, .reject(.tcpReset)), ChainRule(.counter, .reject(.prohibited)),
+      ])
+    }
   }
 
   // MARK: What the stages have in common
+
+  var hosts: HostFrame { needs.hosts }
 
   var families: [IPFamily] { settings.ipv6 ? [.v4, .v6] : [.v4] }
 
@@ -54,7 +62,7 @@ struct BaseRuleset {
       ChainRule(.connectionState(.related), .jump(KernelNames.related)),
     ]
     if settings.filter.dropsInvalid {
-      rules.append(ChainRule(.connectionState(.invalid), .counter, .drop, comment: "packet of no connection"))
+      rules.append(ChainRule(.connectionState(.invalid), .counter, settings.denial, comment: "packet of no connection"))
     }
     return rules
   }
@@ -66,7 +74,7 @@ struct BaseRuleset {
   var unknownOutput: [ChainRule] {
     settings.interfacePrefixes.map {
       ChainRule(
-        .name(.outputName, startsWith: $0), .lookup([.outputName], set: KernelNames.workloads, negated: true), .counter, .drop,
+        .name(.outputName, startsWith: $0), .lookup([.outputName], set: KernelNames.workloads, negated: true), .counter, settings.denial,
         comment: "to an interface of no known workload")
     }
   }

@@ -22,12 +22,12 @@ extension BaseRuleset {
     chains[N.fromWorkload] = Chain(
       connectionLimits(.egress) + tunnelsOfWorkloads + [
         ChainRule(.verdictMap([.inputName], map: N.dispatch(.egress))),
-        ChainRule(.counter, .drop, comment: "from an interface of no known workload"),
+        ChainRule(.counter, settings.denial, comment: "from an interface of no known workload"),
       ])
     chains[N.toWorkload] = Chain(
       connectionLimits(.ingress) + [
         ChainRule(.verdictMap([.outputName], map: N.dispatch(.ingress))),
-        ChainRule(.counter, .drop, comment: "to an interface of no known workload"),
+        ChainRule(.counter, settings.denial, comment: "to an interface of no known workload"),
       ])
   }
 

@@ -7,6 +7,7 @@ struct FrameNeeds: Hashable {
   var parts: Set<SetSource> = []
   /// Sets and maps in which endpoints have put something: floating addresses, limits, marks.
   var inhabited: Set<String> = []
+  var hosts = HostFrame()
 
   /// The sets of the plan that the frame looks into.
   static let sets: [IPSetID] = [.masqueradedPools, .networkPools, .hosts, .services]

@@ -13,10 +13,10 @@ extension BaseRuleset {
     first += instancesToHost
     chains[N.sentInput] = Chain(hook: ChainHook(.input, priority: -1), each(.inputName, .goto(N.inputFrom)))
     chains[N.inputFrom] = Chain(packetRates(.egress) + first + [ChainRule(.goto(N.fromWorkload))])
-    chains[N.input] = Chain(hook: ChainHook(.input, priority: 0), each(.inputName, .goto(N.workloadToHost)))
+    chains[N.input] = Chain(hook: ChainHook(.input, priority: 0), each(.inputName, .goto(N.workloadToHost)) + hostInputLast)
     chains[N.workloadToHost] = Chain(first + [hostAction])
     // The host's own packets to a known workload are never policed.
-    chains[N.output] = Chain(hook: ChainHook(.output, priority: 0), unknownOutput)
+    chains[N.output] = Chain(hook: ChainHook(.output, priority: 0), unknownOutput + hostOutputLast)
   }
 
   private var hostAction: ChainRule {

@@ -37,7 +37,7 @@ extension BaseRuleset {
     }
     source += sourcesOfInstances
     source.append(ChainRule(.counter, .drop, comment: "source address is not of this workload"))
-    chains[N.sourceCheck] = Chain(hook: ChainHook(.prerouting, priority: -300), each(.inputName, .goto(N.workloadSource)))
+    chains[N.sourceCheck] = Chain(hook: ChainHook(.prerouting, priority: -300), each(.inputName, .goto(N.workloadSource)) + hostSourceLast)
     chains[N.workloadSource] = Chain(source)
   }
 }

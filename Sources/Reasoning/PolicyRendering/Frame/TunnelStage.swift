@@ -10,10 +10,10 @@ extension BaseRuleset {
     if !settings.filter.allowsVXLANFromWorkloads {
       let port = settings.tunnels.vxlanPort
       rules.append(
-        ChainRule(.transport(17), .port(.destinationPort, in: port...port), .counter, .drop, comment: "VXLAN from a workload"))
+        ChainRule(.transport(17), .port(.destinationPort, in: port...port), .counter, settings.denial, comment: "VXLAN from a workload"))
     }
     if !settings.filter.allowsIPIPFromWorkloads {
-      rules.append(ChainRule(.transport(4), .counter, .drop, comment: "IPIP from a workload"))
+      rules.append(ChainRule(.transport(4), .counter, settings.denial, comment: "IPIP from a workload"))
     }
     return rules
   }
