@@ -11,6 +11,7 @@ import claims_members
 import claims_explain
 import claims_gateway
 import claims_graceful
+import claims_hostends
 import claims_ipam
 import claims_labs
 import claims_mobility
@@ -28,9 +29,10 @@ from labs import Lab
 GROUPS = [
     "labs", "observers", "explain", "gateway", "security", "addresses", "mobility", "status", "restart", "graceful", "podman", "etcd", "ipam", "datastores", "verbs",
     "views", "errors", "interrupt", "topologies", "robust", "churn",
+    "hostends",
 ]
 # Groups that bring up what they need themselves.
-ALONE = {"graceful", "etcd", "ipam", "datastores", "verbs", "views", "errors", "interrupt", "topologies", "robust", "churn"}
+ALONE = {"graceful", "etcd", "ipam", "datastores", "verbs", "views", "errors", "interrupt", "topologies", "robust", "churn", "hostends"}
 
 
 def main(words):
@@ -241,6 +243,9 @@ def main(words):
             for name in claims_topologies.examples():
                 claim(f"Examples/{name}.yaml comes up, works, and goes", claims_topologies.comes_up_and_goes, name)
             claim("Ctrl-C while one comes up", claims_topologies.interrupted_up)
+        if "hostends" in wanted:
+            run.heading("A host's own interface under policy")
+            claims_hostends.run_group(claim)
         for group, heading, bodies in claims_robust.GROUPS:
             if group in wanted:
                 run.heading(heading)

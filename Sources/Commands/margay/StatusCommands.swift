@@ -51,6 +51,11 @@ struct NodeStatus: AsyncParsableCommand {
         guard let problem = endpoint["problem"]?.string else { continue }
         write("  \(palette(endpoint["name"]?.string ?? "?", .yellow)): \(problem)\(Self.since(endpoint["since"]?.string))\n")
       }
+      for endpoint in felix?["hostEndpoints"]?.array ?? [] {
+        let interfaces = (endpoint["interfaces"]?.array ?? []).compactMap(\.string).joined(separator: ", ")
+        let words = [interfaces.isEmpty ? nil : "polices \(interfaces == "*" ? "all other interfaces" : interfaces)", endpoint["problem"]?.string]
+        write("  host endpoint \(palette(endpoint["name"]?.string ?? "?", .bold)): \(words.compactMap { $0 }.joined(separator: "; "))\n")
+      }
       write(LabReport.sessions([(node, bgp)]).text(palette) + "\n")
       write(LabReport.routes([(node, bgp)]).text(palette))
     }

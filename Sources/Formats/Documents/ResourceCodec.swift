@@ -121,7 +121,6 @@ extension ResourceCodec {
   static let inertKinds: [Kind: String] = [
     .bgpFilter: "BGP accepts and announces what its own rules say",
     .calicoNodeStatus: "nodes tell their state under Calico's status keys and over HTTP",
-    .hostEndpoint: "policies apply to workloads only",
     .liveMigration: "a workload's routes move when its endpoint does",
   ]
 }

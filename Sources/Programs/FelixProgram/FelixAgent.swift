@@ -43,7 +43,7 @@ final class FelixAgent {
   private var calculation: HostCalculation
   private var policyMemory = PolicyMemory()
   private(set) var plan = HostPlan()
-  private var renderer = PolicyRenderer()
+  private(set) var renderer = PolicyRenderer()
   private let netlink: RouteNetlink
   private let ruleset: RulesetDriver
   private let routing: HostRouting
@@ -59,7 +59,7 @@ final class FelixAgent {
   private var isRulesetWatched = false
   /// Of the last batch received, and of the last that went through the kernel.
   private var received = Revision.zero
-  private var applied = Revision.zero
+  private(set) var applied = Revision.zero
   private(set) var datastoreProblem: String?
   var addDatastoreMetrics: (inout MetricsPage) -> Void = { _ in }
   private var unreadable: [ResourceKey: String] = [:]
@@ -69,7 +69,7 @@ final class FelixAgent {
   private(set) var kernelChanges = 0
   private(set) var areRulesRight = false
   private(set) var counts = AgentCounts()
-  private let startedAt = MonotonicInstant.now
+  let startedAt = MonotonicInstant.now
   private var retry: EventLoop.TimerHandle?
   private let resyncInterval: Duration
   /// Called at the end of each round.
@@ -92,7 +92,7 @@ final class FelixAgent {
   private var configurations: [String: FelixConfigurationSpec] = [:]
 
   // What is known of each endpoint's way into the kernel.
-  private var progress: [ResourceKey: ReadinessBoard.Progress] = [:]
+  private(set) var progress: [ResourceKey: ReadinessBoard.Progress] = [:]
   private var touched: Set<ResourceKey> = []
   private var pending: Set<ResourceKey> = []
   /// Endpoints whose status is to be told again.
@@ -309,6 +309,7 @@ final class FelixAgent {
     counts.calculated(changes.count, since: began)
     note(changes)
     plan.apply(changes)
+    if let seen = routing.interfaces.takeChanged() { renderer.observe(interfaces: seen) }
     let rules = renderer.apply(changes)
 
     // 1. The host forwards and answers as a router.
@@ -471,6 +472,8 @@ final class FelixAgent {
   private func adopt(_ settings: HostSettings) {
     routing.adopt(settings)
     attempt("reading links and routes back") { try resyncDrivers() }
+    // Other prefixes make other interfaces the host's own.
+    round()
     for (prefix, route) in plan.routes {
       switch route {
       case .workload(let name): routes.want(workloadRoute(name, prefix), for: prefix)
@@ -569,32 +572,7 @@ final class FelixAgent {
     return status
   }
 
-  private var findings: [ResourceKey: String] { calculation.findings.merging(unreadable) { $1 } }
-
-  func status() -> JSONValue {
-    let told = hostStatus()
-    let endpoints = plan.endpoints.sorted { $0.key < $1.key }.map { key, endpoint -> JSONValue in
-      let problem = areRulesRight ? progress[key]?.problem : "the rules are not in the kernel"
-      return [
-        "name": .string(key.qualifiedName), "interface": .string(endpoint.interfaceName),
-        "addresses": .array(endpoint.addresses.map { .string($0.description) }),
-        "state": .string(problem == nil ? "up" : "pending"), "problem": problem.map { .string($0) } ?? nil,
-        "since": reporter?.status(of: key).map { .string($0.since.text) } ?? nil,
-        "profiles": .array(endpoint.profiles.map { .string($0) }),
-      ]
-    }
-    return [
-      "node": .string(node), "inSync": .bool(isInSync && areRulesRight), "revision": .integer(applied.rawValue),
-      "datastore": datastoreProblem.map { .string($0) } ?? "connected",
-      "uptimeSeconds": .integer((MonotonicInstant.now - startedAt).components.seconds),
-      "rounds": .integer(Int64(rounds)), "kernelChanges": .integer(Int64(kernelChanges)),
-      "policies": .integer(Int64(plan.policies.count)), "ipSets": .integer(Int64(plan.ipSets.count)),
-      "endpoints": .array(endpoints), "problems": .array(told.problems.map { .string($0.text) }),
-      "problemsSince": .array(told.problems.map { .string($0.since.text) }),
-      "findings": .array(
-        told.findings.map { ["object": .string($0.object ?? ""), "finding": .string($0.text), "since": .string($0.since.text)] }),
-      "health": readinessReport().json,
-      "reporting": reporter?.leased.problem.map { .string($0) } ?? "ok",
-    ]
+  private var findings: [ResourceKey: String] {
+    calculation.findings.merging(unreadable) { $1 }.merging(renderer.interfaceResolution.findings) { "\($0); \($1)" }
   }
 }

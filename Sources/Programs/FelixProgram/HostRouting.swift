@@ -16,6 +16,8 @@ final class HostRouting {
   private(set) var links: LinkDriver
   private(set) var routes: RouteDriver
   let tunnels: TunnelDriver
+  /// Those of the host itself.
+  var interfaces = HostInterfaces()
   private let netlink: RouteNetlink
   private let namespace: NetworkNamespace?
   private var settings = HostSettings()
@@ -49,15 +51,18 @@ final class HostRouting {
   func adopt(_ settings: HostSettings) {
     self.settings = settings
     (links, routes) = Self.drivers(netlink, namespace, settings)
+    interfaces = HostInterfaces(settings: links.settings)
   }
 
   func resync() throws {
+    try interfaces.resync(netlink)
     try tunnels.resync()
     try routes.resync()
     try links.resync()
   }
 
   func handle(_ event: RouteNetlinkEvent) {
+    interfaces.handle(event)
     links.handle(event)
     tunnels.handle(event)
     routes.handle(event)

@@ -25,10 +25,6 @@ extension FieldReader {
       spec.doNotTrack = bool("doNotTrack") ?? false
       spec.preDNAT = bool("preDNAT") ?? false
       spec.applyOnForward = bool("applyOnForward") ?? false
-      // These speak of host endpoints: with the first two a policy leaves workloads alone, and the third changes nothing for them.
-      for (name, isSet) in [("doNotTrack", spec.doNotTrack), ("preDNAT", spec.preDNAT), ("applyOnForward", spec.applyOnForward)] where isSet {
-        warnUnused(name)
-      }
       if spec.doNotTrack, spec.preDNAT { findings.refusal(path("preDNAT"), true, "excludes doNotTrack", fix: "remove one of them") }
       if spec.preDNAT, !spec.egress.isEmpty { findings.refusal(path("egress"), nil, "must be empty in a policy with preDNAT") }
       if spec.preDNAT, spec.types.contains(.egress) {
@@ -52,7 +48,6 @@ extension FieldReader {
       guard let hint = choice(value, path, PolicySpec.PerformanceHint.self) else { continue }
       if spec.performanceHints.contains(hint) { findings.refusal(path, value, "appears twice") } else { spec.performanceHints.append(hint) }
     }
-    warnUnused("performanceHints")
     finish()
     return spec
   }

@@ -15,10 +15,9 @@ extension BaseRuleset {
   mutating func addHostEndpointStage() {
     guard !hosts.isEmpty else { return }
     for place in hosts.places { sets[place.map] = SetSpec(.interfaceName, data: .verdict, comment: place.words) }
+    sets[HostFrame.interfaces] = SetSpec(.interfaceName, comment: "interfaces with a host endpoint of their own")
     if hosts.hasWildcard {
       sets[HostFrame.excluded] = SetSpec(.interfaceName, comment: "interfaces that are not policed (interfaceExclude)")
-    } else {
-      sets[HostFrame.interfaces] = SetSpec(.interfaceName, comment: "interfaces with a host endpoint")
     }
     if settings.ipv6 {
       // Query, both reports and done of MLD; router and neighbour solicitation and advertisement. Not: redirect.
@@ -90,8 +89,14 @@ extension BaseRuleset {
   // MARK: Rules that many places have
 
   private func dispatch(_ place: HostPlace) -> [ChainRule] {
-    [ChainRule(.verdictMap([place.field], map: place.map))]
-      + (hosts.wildcard[place].map { [ChainRule(.goto($0), comment: "all other interfaces")] } ?? [])
+    // While a chain is replaced it may look empty to a packet: nothing gets past its end, but what is led away before.
+    let switching = "its policies are being replaced"
+    let rules = [
+      ChainRule(.verdictMap([place.field], map: place.map)),
+      ChainRule(.lookup([place.field], set: HostFrame.interfaces, negated: false), .counter, .drop, comment: switching),
+    ]
+    guard let general = hosts.wildcard[place] else { return rules }
+    return rules + [ChainRule(.jump(general), comment: "all other interfaces"), ChainRule(.counter, .drop, comment: switching)]
   }
 
   private var toWorkloads: [ChainRule] { each(.outputName, .accept) }

@@ -44,6 +44,7 @@ extension PolicyRenderer {
     let holders = resolution.holders.compactMap { name, key in
       KeyOctets.interfaceName(name).map { (name: $0, endpoint: hosts.endpoints[key]!) }
     }
+    let excluded = resolution.excluded.compactMap(KeyOctets.interfaceName)
     let wildcard = resolution.wildcard.map { hosts.endpoints[$0]! }
     var frame = HostFrame()
     frame.hasWildcard = wildcard != nil
@@ -61,21 +62,17 @@ extension PolicyRenderer {
         guard let own = group(holder.endpoint) else { continue }
         groups.append(own)
         frame.places.insert(place)
-        elements.insert(Placed(set: place.map, element: SetElement(holder.name, data: .verdict(.goto(own.name)))))
+        elements.insert(Placed(set: place.map, element: SetElement(holder.name, data: .verdict(.jump(own.name)))))
       }
-      // Who has nothing to say here is not led to the endpoint for all, nor is what is excluded.
-      guard general != nil else { continue }
-      for name in holders.filter({ group($0.endpoint) == nil }).map(\.name) + resolution.excluded.compactMap(KeyOctets.interfaceName) {
-        elements.insert(Placed(set: place.map, element: SetElement(name, data: .verdict(.return))))
-      }
-    }
-    if wildcard == nil {
-      for holder in holders { elements.insert(Placed(set: HostFrame.interfaces, element: SetElement(holder.name))) }
-    } else {
-      for name in resolution.excluded.compactMap(KeyOctets.interfaceName) {
-        elements.insert(Placed(set: HostFrame.excluded, element: SetElement(name)))
+      guard frame.has(place) else { continue }
+      // Who has nothing to say here is let through, and not led to the endpoint for all; so is what is excluded.
+      let silent = holders.filter { group($0.endpoint) == nil }.map(\.name)
+      for name in silent + (general == nil ? [] : excluded) {
+        elements.insert(Placed(set: place.map, element: SetElement(name, data: .verdict(.accept))))
       }
     }
+    for holder in holders { elements.insert(Placed(set: HostFrame.interfaces, element: SetElement(holder.name))) }
+    if wildcard != nil { for name in excluded { elements.insert(Placed(set: HostFrame.excluded, element: SetElement(name))) } }
     for group in groups { retain(group) }
     for group in hosts.groups { release(group) }
     hosts.groups = groups

@@ -60,7 +60,7 @@ enum HostPlace: Hashable, CaseIterable {
 /// Empty on a host without host endpoints, whose packets then meet none of this.
 struct HostFrame: Hashable {
   var places: Set<HostPlace> = []
-  /// Where the endpoint for all interfaces has a say: the chain to go to.
+  /// Where the endpoint for all interfaces has a say: its policies' chain.
   var wildcard: [HostPlace: String] = [:]
   var hasWildcard = false
 
@@ -68,7 +68,7 @@ struct HostFrame: Hashable {
   func has(_ place: HostPlace) -> Bool { places.contains(place) }
   /// Packets may arrive at the filter with our mark, which says that they are allowed already.
   var allowsEarly: Bool { has(.untrackedIn) || has(.preDNAT) }
-  /// The interfaces that are policed, or, beside an endpoint for all of them, those that are not.
+  /// Those with an endpoint of their own, and those that no endpoint for all of them polices.
   static let interfaces = "host-interfaces"
   static let excluded = "host-excluded"
 }
