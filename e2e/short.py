@@ -21,6 +21,7 @@ import claims_robust
 import claims_security
 import claims_status
 import claims_topologies
+import claims_tunnels
 import claims_verbs
 import claims_views
 from claims import Claims
@@ -29,10 +30,10 @@ from labs import Lab
 GROUPS = [
     "labs", "observers", "explain", "gateway", "security", "addresses", "mobility", "status", "restart", "graceful", "podman", "etcd", "ipam", "datastores", "verbs",
     "views", "errors", "interrupt", "topologies", "robust", "churn",
-    "hostends",
+    "hostends", "tunnels",
 ]
 # Groups that bring up what they need themselves.
-ALONE = {"graceful", "etcd", "ipam", "datastores", "verbs", "views", "errors", "interrupt", "topologies", "robust", "churn", "hostends"}
+ALONE = {"graceful", "etcd", "ipam", "datastores", "verbs", "views", "errors", "interrupt", "topologies", "robust", "churn", "hostends", "tunnels"}
 
 
 def main(words):
@@ -246,6 +247,15 @@ def main(words):
         if "hostends" in wanted:
             run.heading("A host's own interface under policy")
             claims_hostends.run_group(claim)
+        if "tunnels" in wanted:
+            run.heading("What others do to tunnels, with traffic through them")
+            tunnelled = claims_tunnels.Tunnelled()
+            try:
+                if claim("the lab of Examples/vxlan.yaml comes up", tunnelled.up):
+                    claim("entries, routes, interfaces of tunnels taken away and changed", claims_tunnels.disturbed, tunnelled)
+                    claim("strangers who send into a tunnel are not heard", claims_tunnels.strangers_are_not_heard, tunnelled)
+            finally:
+                tunnelled.down()
         for group, heading, bodies in claims_robust.GROUPS:
             if group in wanted:
                 run.heading(heading)

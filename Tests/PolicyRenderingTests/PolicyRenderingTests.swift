@@ -213,6 +213,37 @@ struct RuleTests {
         == ["meta nfproto ipv4 meta l4proto tcp ip saddr . meta l4proto . th sport != @served4-n.http counter drop"])
   }
 
+  @Test("Tunnelled packets are heard from the hosts that this one has tunnels to, and from nobody else")
+  func tunnelsOfStrangers() throws {
+    var rig = Rig()
+    func tunnel(_ underlay: String, _ own: String) -> TunnelPlan { TunnelPlan(underlay: address(underlay), address: address(own)) }
+    func far(_ kind: TunnelKind, _ node: String, _ underlay: String?) -> HostPlanChange {
+      .tunnelPeer(TunnelPeer(kind, node), underlay.map { TunnelPeerPlan(underlay: address($0)) })
+    }
+    try rig.apply(.settings(HostSettings()))
+    #expect(rig.rules("sent-input").allSatisfy { !$0.contains("4789") })
+    // Nobody is there yet: nobody is heard.
+    try rig.apply(.tunnel(.vxlan, tunnel("172.30.0.1", "10.65.0.1")))
+    #expect(rig.rules("sent-input").first == #"meta nfproto ipv4 meta l4proto udp th dport 4789 counter drop comment "VXLAN from no host of the cluster""#)
+    try rig.apply(
+      .tunnel(.vxlanV6, tunnel("fd30::1", "fd65::1")), .tunnel(.ipip, tunnel("172.30.0.1", "10.65.0.2")), far(.vxlan, "h2", "172.30.0.2"),
+      far(.ipip, "h2", "172.30.0.2"), far(.vxlan, "h3", "172.30.0.3"), far(.vxlanV6, "h2", "fd30::2"))
+    #expect(
+      rig.rules("sent-input").prefix(3) == [
+        #"meta nfproto ipv4 meta l4proto udp th dport 4789 ip saddr != @tunnel-hosts4 counter drop comment "VXLAN from no host of the cluster""#,
+        #"meta nfproto ipv6 meta l4proto udp th dport 4789 ip6 saddr != @tunnel-hosts6 counter drop comment "VXLAN from no host of the cluster""#,
+        #"meta nfproto ipv4 meta l4proto 4 ip saddr != @tunnel-hosts4 counter drop comment "IPIP from no host of the cluster""#,
+      ])
+    func hosts(_ family: IPFamily) -> Set<[UInt8]> { Set((rig.driver.ruleset.elements["tunnel-hosts\(family.rawValue)"] ?? []).map(\.key)) }
+    #expect(hosts(.v4) == [[172, 30, 0, 2], [172, 30, 0, 3]] && hosts(.v6).count == 1)
+    // An address that another tunnel still leads to stays.
+    try rig.apply(far(.vxlan, "h2", nil), far(.vxlan, "h3", "172.30.0.4"))
+    #expect(hosts(.v4) == [[172, 30, 0, 2], [172, 30, 0, 4]])
+    try rig.apply(far(.ipip, "h2", nil), far(.vxlan, "h3", nil), .tunnel(.vxlan, nil), .tunnel(.ipip, nil))
+    #expect(hosts(.v4).isEmpty && rig.driver.ruleset.sets["tunnel-hosts4"] == nil)
+    #expect(rig.rules("sent-input").filter { $0.contains("no host of the cluster") }.count == 1)
+  }
+
   @Test("What cannot be enforced denies everything at its place, and says why")
   func faults() throws {
     #expect(try render(.ingress, [rule(.allow) { $0.fault = "unknown field \"foo\"" }]) == [

@@ -179,7 +179,7 @@ public final class RouteDriver {
       guard isOurs(route), let standing = deltas.observed[route.key] else { return }
       // IPv6 may tell the end of one hop of several in the same words.
       if standing.nextHops.count > max(route.nextHops.count, 1) { needsReadBack = true } else { stand(nil, route.key) }
-    case .neighbour, .neighbourRemoved, .settings: break
+    case .neighbour, .neighbourRemoved, .forwarding, .forwardingRemoved, .settings: break
     }
   }
   /// Everything read anew: after a lost notification, and from time to time.

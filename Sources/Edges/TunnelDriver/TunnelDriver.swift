@@ -9,7 +9,7 @@
 ///   (BGP, when a pool loses its encapsulation) replaces them one by one meanwhile, and no packet falls between.
 /// - An interface that is switched off loses neighbours and addresses silently: all is looked at again when it changes.
 /// - The underlay's interface may change its size, or the host's address move to another one: link and address events say so.
-/// - Nobody tells of changed neighbours and forwarding entries to us: they are read again at each `resync`.
+/// - Others change neighbours and forwarding entries: the kernel tells, and what does not fit makes us look again.
 /// - A kernel without the kind of tunnel refuses the interface: told as a problem, tried again at each `resync`.
 
 public import Addresses
@@ -109,6 +109,12 @@ public final class TunnelDriver {
     case .addressRemoved(let address):
       interfaces[address.address.address]?.remove(address.interface)
       doubt { $0.verified == address.interface || $0.device?.underlay == address.address.address }
+    case .neighbour(let neighbour):
+      guard neighbour.state.contains(.permanent), !neighbour.address.isMulticast else { return }
+      doubt { $0.verified == neighbour.interface && $0.neighbours.wanted[neighbour.address] != neighbour.mac }
+    case .neighbourRemoved(let neighbour): doubt { $0.verified == neighbour.interface && $0.neighbours.wanted[neighbour.address] != nil }
+    case .forwarding(let entry): doubt { $0.verified == entry.interface && $0.forwarding.wanted[entry.mac] != entry.destination }
+    case .forwardingRemoved(let entry): doubt { $0.verified == entry.interface && $0.forwarding.wanted[entry.mac] == entry.destination }
     default: break
     }
   }

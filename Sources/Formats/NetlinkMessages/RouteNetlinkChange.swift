@@ -89,6 +89,8 @@ public enum RouteNetlinkEvent: Equatable, Sendable {
   case routeRemoved(KernelRoute)
   case neighbour(Neighbour)
   case neighbourRemoved(Neighbour)
+  case forwarding(ForwardingEntry)
+  case forwardingRemoved(ForwardingEntry)
   case settings(ForwardingSettings)
 
   /// Nil for messages of other kinds.
@@ -100,6 +102,10 @@ public enum RouteNetlinkEvent: Equatable, Sendable {
     case RouteMessageType.deleteAddress: try AssignedAddress.decode(&reader).map { .addressRemoved($0) }
     case RouteMessageType.newRoute: try KernelRoute.decode(&reader).map { .route($0) }
     case RouteMessageType.deleteRoute: try KernelRoute.decode(&reader).map { .routeRemoved($0) }
+    case RouteMessageType.newNeighbour where try reader.peek() == AddressFamilyNumber.bridge:
+      try ForwardingEntry.decode(&reader).map { .forwarding($0) }
+    case RouteMessageType.deleteNeighbour where try reader.peek() == AddressFamilyNumber.bridge:
+      try ForwardingEntry.decode(&reader).map { .forwardingRemoved($0) }
     case RouteMessageType.newNeighbour: try Neighbour.decode(&reader).map { .neighbour($0) }
     case RouteMessageType.deleteNeighbour: try Neighbour.decode(&reader).map { .neighbourRemoved($0) }
     case RouteMessageType.newSettings: try ForwardingSettings.decode(&reader).map { .settings($0) }

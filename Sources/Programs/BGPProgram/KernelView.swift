@@ -65,7 +65,7 @@ struct KernelView {
         remove(known)
       }
       return true
-    case .neighbour, .neighbourRemoved, .settings: return false
+    case .neighbour, .neighbourRemoved, .forwarding, .forwardingRemoved, .settings: return false
     }
   }
 

@@ -219,8 +219,8 @@ final class FelixAgent {
     case .neighbour(let neighbour), .neighbourRemoved(let neighbour): touch(endpointByIndex[neighbour.interface])
     case .settings(let settings):
       if case .interface(let index) = settings.scope { touch(endpointByIndex[index]) }
-      // Switched off for the whole host: no endpoint's interface needs a look, but the host does.
       if settings.scope == .all, settings.isForwarding == false { isHostPrepared = false }
+    case .forwarding, .forwardingRemoved: break
     }
   }
 

@@ -47,6 +47,7 @@ package enum KernelNames {
   static func packetRate(_ direction: Direction) -> String { direction == .ingress ? "packet-rate-in" : "packet-rate-out" }
   static func connections(_ direction: Direction) -> String { direction == .ingress ? "connections-in" : "connections-out" }
   static let openStack = "openstack"
+  static func tunnelHosts(_ family: IPFamily) -> String { "tunnel-hosts\(family.rawValue)" }
 
   // Chains that exist while something needs them.
   static let translateIn = "translate-in"

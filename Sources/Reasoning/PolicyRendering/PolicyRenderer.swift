@@ -72,6 +72,9 @@ public struct PolicyRenderer: Sendable {
   // What follows from it and is in the ruleset.
   private(set) var base: BaseRuleset?
   var hosts = HostRendering()
+  private var tunnels: Set<TunnelKind> = []
+  private var tunnelHosts: [TunnelPeer: IPAddress] = [:]
+  private var tunnelHostUses: [IPAddress: Int] = [:]
   /// How many elements endpoints have put into each set of the frame.
   private var placedCounts: [String: Int] = [:]
   private var interfaces: [String: Interface] = [:]
@@ -133,7 +136,26 @@ public struct PolicyRenderer: Sendable {
     case .endpointRemoved(let key): if let old = endpoints.removeValue(forKey: key) { leave(old.interfaceName, key) }
     case .hostEndpoint(let key, let plan): take(host: key, plan)
     case .hostEndpointRemoved(let key): take(host: key, nil)
-    case .route, .routeRemoved, .tunnel, .tunnelPeer, .tunnelDemand: break
+    case .tunnel(let kind, let plan): if plan == nil { tunnels.remove(kind) } else { tunnels.insert(kind) }
+    case .tunnelPeer(let peer, let far): take(far: far?.underlay, of: peer)
+    case .route, .routeRemoved, .tunnelDemand: break
+    }
+  }
+
+  /// Several tunnels and nodes may have one address.
+  private mutating func take(far address: IPAddress?, of peer: TunnelPeer) {
+    let old = tunnelHosts.removeValue(forKey: peer)
+    tunnelHosts[peer] = address
+    guard old != address else { return }
+    for (changed, step) in [(old, -1), (address, 1)] {
+      guard let changed else { continue }
+      let count = tunnelHostUses[changed, default: 0] + step
+      tunnelHostUses[changed] = count == 0 ? nil : count
+      // The first and the last.
+      guard count == max(step, 0) else { continue }
+      let set = KernelNames.tunnelHosts(changed.family)
+      placedCounts[set, default: 0] += step
+      if step > 0 { delta.add(SetElement(changed.octets), to: set) } else { delta.remove(SetElement(changed.octets), from: set) }
     }
   }
 
@@ -398,6 +420,7 @@ public struct PolicyRenderer: Sendable {
     }
     for (name, count) in placedCounts where count > 0 { needs.inhabited.insert(name) }
     needs.hosts = hosts.frame
+    needs.tunnels = tunnels
     return needs
   }
 

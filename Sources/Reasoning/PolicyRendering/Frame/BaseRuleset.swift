@@ -26,6 +26,7 @@ struct BaseRuleset {
     addMarkingStage()
     addOpenStackStage()
     addTranslationStage()
+    addTunnelStage()
     if settings.filter.deny == .reject {
       chains[KernelNames.reject] = Chain([
         ChainRule(.transport(6), .counter, .reject(.tcpReset)), ChainRule(.counter, .reject(.prohibited)),

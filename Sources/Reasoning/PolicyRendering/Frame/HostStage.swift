@@ -11,7 +11,7 @@ extension BaseRuleset {
     var first = stateRules
     if settings.ipv6 { first.append(ChainRule(discovery + [.counter, .accept], comment: "neighbour discovery")) }
     first += instancesToHost
-    chains[N.sentInput] = Chain(hook: ChainHook(.input, priority: -1), each(.inputName, .goto(N.inputFrom)))
+    chains[N.sentInput] = Chain(hook: ChainHook(.input, priority: -1), tunnelsOfStrangers + each(.inputName, .goto(N.inputFrom)))
     chains[N.inputFrom] = Chain(packetRates(.egress) + first + [ChainRule(.goto(N.fromWorkload))])
     chains[N.input] = Chain(hook: ChainHook(.input, priority: 0), each(.inputName, .goto(N.workloadToHost)) + hostInputLast)
     chains[N.workloadToHost] = Chain(first + [hostAction])
