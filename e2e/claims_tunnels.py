@@ -27,6 +27,11 @@ def _silence(flows):
     return worst
 
 
+def _counted(lab, host, comment):
+    return sum(e["counter"]["packets"] for entry in lab.rules(host) if entry.get("rule", {}).get("comment") == comment
+               for e in entry["rule"]["expr"] if "counter" in e)
+
+
 class Tunnelled:
     """The lab of Examples/vxlan.yaml, and a workload on each host."""
 
@@ -92,6 +97,43 @@ def disturbed(tunnelled):
     return f"right again within {times[worst] * 1000:.0f} ms ({worst}); {sent} requests, {sum(f.lost for f in flows.flows)} lost, at most {silence * 1000:.0f} ms without an answer"
 
 
+def under_host_endpoints(tunnelled):
+    """A host endpoint without policy denies all that is for the host, and not the tunnel that carries workloads' packets."""
+    lab, near, far = tunnelled.lab, tunnelled.near, tunnelled.far
+    names = [f"{host}-eth0" for host in ("host1", "host2")]
+    # What holds the lab together stays open: this is about tunnels.
+    lab.apply("".join(f"""
+---
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {{name: {name}}}
+spec: {{node: {name[:5]}, interfaceName: eth0}}
+""" for name in names))
+    try:
+        for host in ("host1", "host2"):
+            wait_until(f"host endpoints in the rules of {host}", 10, lambda: "host-ingress" in lab.exec(host, "nft", "list", "table", "inet", "margay"))
+        # An earlier exchange would be a live connection of the tunnel's own packets.
+        for host in ("host1", "host2"):
+            lab.exec(host, "conntrack", "-F")
+        flows = Flows()
+        with Echo(far.namespace, tcp=[80]):
+            for family in (4, 6):
+                flows.add("tcp", near, far.address(family), 80)
+                flows.add("icmp", near, far.address(family))
+            try:
+                flows.start()
+                wait_until("a hundred answers each", 10, lambda: all(len(flow.answered) >= 100 for flow in flows.flows))
+            finally:
+                sent, lost = flows.finish()
+        expect(not lost, f"none of {sent} requests lost", lost)
+        # The first packets of the tunnels' own connections were let through by their rule, before policy could deny them.
+        expect(_counted(lab, "host2", "VXLAN among the cluster's hosts") > 0, "the tunnels' rule to count")
+    finally:
+        for name in names:
+            margay("delete", "hostendpoint", name, "--datastore", lab.datastore)
+    return f"{sent} requests through the tunnels, none lost"
+
+
 def strangers_are_not_heard(tunnelled):
     """A tunnelled packet from an address that is no host's ends at the host, with one that is it arrives: so the packet itself was right."""
     lab, near, far = tunnelled.lab, tunnelled.near, tunnelled.far
@@ -100,9 +142,7 @@ def strangers_are_not_heard(tunnelled):
     host1, host2 = (next(a["local"] for l in lab.json(h, "ip", "-j", "address") if l["ifname"] == "eth0" for a in l["addr_info"] if a["family"] == "inet")
                     for h in ("host1", "host2"))
     rack = lab.json("rack", "ip", "-j", "route", "get", host2)[0]
-    counted = lambda: sum(
-        e["counter"]["packets"] for entry in lab.rules("host2") if entry.get("rule", {}).get("comment") == "VXLAN from no host of the cluster"
-        for e in entry["rule"]["expr"] if "counter" in e)
+    counted = lambda: _counted(lab, "host2", "VXLAN from no host of the cluster")
     from traffic import inside
     with inside(lab.namespace("rack")):
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)

@@ -253,6 +253,7 @@ def main(words):
             try:
                 if claim("the lab of Examples/vxlan.yaml comes up", tunnelled.up):
                     claim("entries, routes, interfaces of tunnels taken away and changed", claims_tunnels.disturbed, tunnelled)
+                    claim("host endpoints without policy leave tunnels open", claims_tunnels.under_host_endpoints, tunnelled)
                     claim("strangers who send into a tunnel are not heard", claims_tunnels.strangers_are_not_heard, tunnelled)
             finally:
                 tunnelled.down()

@@ -236,6 +236,13 @@ struct RuleTests {
       ])
     func hosts(_ family: IPFamily) -> Set<[UInt8]> { Set((rig.driver.ruleset.elements["tunnel-hosts\(family.rawValue)"] ?? []).map(\.key)) }
     #expect(hosts(.v4) == [[172, 30, 0, 2], [172, 30, 0, 3]] && hosts(.v6).count == 1)
+    // A host endpoint's policies are about what is inside, not about the tunnel.
+    try rig.apply(.hostEndpoint(ResourceKey(.hostEndpoint, name: "eth0"), HostEndpointPlan(interfaceName: "eth0")))
+    for (chain, end) in [("host-input", "saddr"), ("host-output", "daddr")] {
+      let allowed = rig.rules(chain).filter { $0.contains("among the cluster's hosts") }
+      #expect(allowed.count == 3 && allowed[0].contains("th dport 4789 ip \(end) @tunnel-hosts4 counter accept"), "\(allowed)")
+    }
+    try rig.apply(.hostEndpointRemoved(ResourceKey(.hostEndpoint, name: "eth0")))
     // An address that another tunnel still leads to stays.
     try rig.apply(far(.vxlan, "h2", nil), far(.vxlan, "h3", "172.30.0.4"))
     #expect(hosts(.v4) == [[172, 30, 0, 2], [172, 30, 0, 4]])

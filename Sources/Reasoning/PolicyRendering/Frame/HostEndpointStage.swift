@@ -1,6 +1,6 @@
 /// The host's own interfaces. Each place asks a map by the interface's name; what is in no map is not policed, unless one endpoint is for all.
 ///
-/// Before policy come, in this order: what was allowed before connection tracking or translation, live connections, neighbour discovery, and
+/// Before policy come, in this order: what was allowed before connection tracking or translation, the cluster's own tunnels, live connections, neighbour discovery, and
 /// the failsafe ports. Forwarded packets know no failsafe ports.
 
 import Addresses
@@ -26,10 +26,11 @@ extension BaseRuleset {
     }
     addFailsafes()
     chains[N.hostInput] = Chain(
-      allowedEarly(hosts.allowsEarly) + liveConnections + discoveryAccepted + [.init(.jump(N.failsafe(.ingress)))] + invalid(.input)
+      allowedEarly(hosts.allowsEarly) + tunnelsAmongHosts(.ingress) + liveConnections + discoveryAccepted + [.init(.jump(N.failsafe(.ingress)))]
+        + invalid(.input)
         + dispatch(.input))
     chains[N.hostOutput] = Chain(
-      toWorkloads + allowedEarly(hosts.has(.untrackedOut)) + liveConnections + discoveryAccepted
+      toWorkloads + allowedEarly(hosts.has(.untrackedOut)) + tunnelsAmongHosts(.egress) + liveConnections + discoveryAccepted
         + [
           // Only where the packet leaves is its interface known: the translation may have led it to another.
           ChainRule(.connectionStatus(.destinationNAT), .accept), .init(.jump(N.failsafe(.egress))),

@@ -30,6 +30,24 @@ extension BaseRuleset {
     return rules
   }
 
+  /// The cluster's own tunnels are not what policies of a host's interfaces are about: what is inside meets policy on its own.
+  func tunnelsAmongHosts(_ direction: Direction) -> [ChainRule] {
+    families.flatMap { family -> [ChainRule] in
+      let set = KernelNames.tunnelHosts(family)
+      guard needs.inhabited.contains(set) else { return [] }
+      let far = Statement.lookup([direction == .ingress ? .source(family) : .destination(family)], set: set, negated: false)
+      func allow(_ matches: [Statement], _ word: String) -> ChainRule {
+        ChainRule([.family(family)] + matches + [far, .counter, .accept], comment: "\(word) among the cluster's hosts")
+      }
+      func udp(_ port: UInt16, _ word: String) -> ChainRule { allow([.transport(17), .port(.destinationPort, in: port...port)], word) }
+      var rules: [ChainRule] = []
+      if needs.tunnels.contains(.vxlan(family)) { rules.append(udp(settings.tunnels.vxlanPort, "VXLAN")) }
+      if needs.tunnels.contains(.wireguard(family)) { rules.append(udp(family == .v4 ? settings.tunnels.wireguardPort : settings.tunnels.wireguardPortV6, "WireGuard")) }
+      if family == .v4, needs.tunnels.contains(.ipip) { rules.append(allow([.transport(4)], "IPIP")) }
+      return rules
+    }
+  }
+
   /// Before policy is asked, for what workloads send.
   var tunnelsOfWorkloads: [ChainRule] {
     var rules: [ChainRule] = []
