@@ -3,7 +3,7 @@
 import os
 
 from claims import expect, expect_equal, wait_until
-from labs import HERE, MARGAY, PREFIX, margay
+from labs import HERE, MARGAY, PREFIX, margay, run
 from onehost import NODE, Host, ip, policy
 from traffic import Echo, ping, tcp_reaches, udp_echo
 
@@ -18,7 +18,7 @@ class Networks:
         self.host = host
         self.outside, self.inside = f"{PREFIX}heout", f"{PREFIX}hein"
         for namespace, name, v4, v6 in ((self.outside, "fabric", "192.0.2", "fd00:2::"), (self.inside, "back", "198.51.100", "fd00:3::")):
-            host.exec("ip", "netns", "add", namespace, check=True)
+            run("ip", "netns", "add", namespace, check=True)
             host.made.append(namespace)
             ip(host.namespace, f"link add {name} type veth peer name eth0 netns {namespace}")
             for where, device, last in ((host.namespace, name, 1), (namespace, "eth0", 2)):
@@ -64,7 +64,7 @@ def example_is_enforced(host):
             ):
                 expect_equal(does, should, what)
     flows = host.exec("conntrack", "-L") + host.exec("conntrack", "-L", "-f", "ipv6")
-    expect("port=5354" in flows, "conntrack to know the tracked question", flows)
+    expect("dport=80 " in flows, "conntrack to know the connections", flows)
     expect("port=5353" not in flows, "conntrack to know nothing of the untracked questions", flows)
 
 
