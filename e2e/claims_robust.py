@@ -99,8 +99,13 @@ def table_without_owner(host):
 # Routes
 
 def routes_deleted(host):
-    host.store.put(f"/calico/ipam/v2/host/h1/ipv4/block/10.65.0.0-26", {"state": "confirmed"})
+    block = "/calico/ipam/v2/assignment/ipv4/block/10.65.0.0-26"
+    host.store.put(block, {"cidr": "10.65.0.0/26", "affinity": "host:h1", "allocations": [None] * 64, "attributes": [], "unallocated": list(range(64))})
     wait_until("the block's route", 5, lambda: "10.65.0.0/26" in host.exec("ip", "route", "show", "type", "blackhole"))
+    # What cannot be read of it later changes nothing.
+    host.in_sync(host.store.put(block, {"cidr": "10.65.0.0/26", "allocations": ["what"]}))
+    expect("10.65.0.0/26" in host.exec("ip", "route", "show", "type", "blackhole"), "the block's route to stay while the block cannot be read")
+    host.in_sync(host.store.put(block, {"cidr": "10.65.0.0/26", "affinity": "host:h1", "allocations": [None] * 64, "attributes": [], "unallocated": list(range(64))}))
     before = host.kernel()
     server = host.workloads["server"]
     times = []

@@ -8,12 +8,14 @@ import JSON
 enum BlockReading {
   static let prefixes = IPFamily.allCases.map { AddressKeys.blocks($0) }
 
-  /// Nil for a key that is no block's. A block that cannot be read, or is being deleted, is nobody's.
+  /// Nil for a key that is no block's, and for a block that cannot be read: what was known of it before stays. One that is being deleted is
+  /// nobody's.
   static func read(_ key: String, _ value: [UInt8]?) -> (IPPrefix, BlockFact?)? {
     guard let part = key.split(separator: "/").last, let cidr = AddressBook.cidr(keyPart: part) else { return nil }
-    guard let value, let document = try? JSONValue(parsing: value), document["deleted"]?.bool != true,
-      let block = try? AllocationBlock(parsing: document), block.cidr == cidr
-    else { return (cidr, nil) }
+    guard let value else { return (cidr, nil) }
+    guard let document = try? JSONValue(parsing: value) else { return nil }
+    if document["deleted"]?.bool == true { return (cidr, nil) }
+    guard let block = try? AllocationBlock(parsing: document), block.cidr == cidr else { return nil }
     var fact = BlockFact(affinity: nil)
     if let affinity = block.affinity, case .host(let node)? = BlockOwner(affinity: affinity) { fact.affinity = node }
     for (ordinal, index) in block.allocations.enumerated() {

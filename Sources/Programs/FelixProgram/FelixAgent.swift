@@ -157,7 +157,11 @@ final class FelixAgent {
         take(policyMemory.readable(key, stored?.resource), of: key)
       case .unreadable(let key, let reason): take(policyMemory.unreadable(key, reason: reason), of: key)
       case .raw(let key, let value):
-        if let (cidr, fact) = BlockReading.read(key, value) { calculation.receive(.block(cidr, fact)) }
+        if let (cidr, fact) = BlockReading.read(key, value) {
+          calculation.receive(.block(cidr, fact))
+        } else {
+          log.error("block \(key) cannot be read; what was known of it before stays")
+        }
       case .inSync:
         isInSync = true
         tellConfiguration()
