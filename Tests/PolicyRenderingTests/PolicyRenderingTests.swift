@@ -213,6 +213,30 @@ struct RuleTests {
         == ["meta nfproto ipv4 meta l4proto tcp ip saddr . meta l4proto . th sport != @served4-n.http counter drop"])
   }
 
+  @Test("Elements that lead to policies jump, and a drop stands behind each lookup: a chain that is still empty to a packet lets nothing by")
+  func nothingFallsThrough() throws {
+    var rig = Rig()
+    var endpoint = EndpointPlan(interfaceName: "cali1")
+    endpoint.addresses = [address("10.65.0.1")]
+    try rig.apply(
+      .settings(HostSettings()), .endpoint(endpointKey("one"), endpoint),
+      .hostEndpoint(ResourceKey(.hostEndpoint, name: "eth0"), HostEndpointPlan(interfaceName: "eth0")))
+    let ruleset = rig.driver.ruleset
+    var lookups = 0
+    for (name, chain) in ruleset.chains {
+      for (position, rule) in chain.rules.enumerated() {
+        guard case .verdictMap(_, let map)? = rule.statements.last else { continue }
+        lookups += 1
+        for element in ruleset.elements[map] ?? [] {
+          if case .verdict(.goto(let target))? = element.data { Issue.record("\(map) goes to \(target)") }
+        }
+        let next = try #require(chain.rules.dropFirst(position + 1).first, "something behind the lookup in \(name)")
+        #expect(next.statements.contains(.drop), "\(name): \(next)")
+      }
+    }
+    #expect(lookups >= 5)
+  }
+
   @Test("Tunnelled packets are heard from the hosts that this one has tunnels to, and from nobody else")
   func tunnelsOfStrangers() throws {
     var rig = Rig()
