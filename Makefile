@@ -71,4 +71,4 @@ completions: ## completion scripts of bash, zsh and fish, in .build/release/comp
 	@$(MARGAY) completion fish >$(BUILD)/completions/margay.fish
 
 clean: ## remove what was built
-	@rm -rf .build .build-fuzz .build-asan .build-tsan
+	@rm -rf .build .build-fuzz .build-asan .build-tsan .build-mutants

@@ -151,7 +151,7 @@ let package = Package(
       dependencies: [
         "DatastoreProgram", "AddressPlans",
         "FelixProgram", "BGPProgram", "ControllersProgram", "NodeProgram", "LabProgram", "ExplainProgram", "Datastore", "DatastoreMemory", "Datastores", "HealthServer",
-        "ObjectViews", "OutputForms", "HostChecks", "ResourceVerbs", "Patches", "Rulesets",
+        "ObjectViews", "OutputForms", "HostChecks", "ResourceVerbs", "Patches", "Rulesets", "Calculation",
         "Documents", "JSON", "Resources", "Selectors", "AddressAssignment", "Addresses", "Names", "Sockets", "NetlinkEdge", "Tables", "DatastoreEtcd", log,
         arguments,
       ],
@@ -167,6 +167,7 @@ let package = Package(
     module("../Testing", "DatastoreContract", ["Datastore", "Resources", "JSON", "Addresses"]),
     module("../Testing", "EtcdServer", ["CLinux", "Sockets", "DatastoreEtcd"]),
     module("../Testing", "RandomClusters", ["Resources", "Addresses"]),
+    module("../Testing", "PlanReading", ["PolicyOracle", "HostPlans", "Resources", "Addresses"]),
     module("../Testing", "FuzzTargets", [
       "JSON", "Documents", "OutputForms", "Patches", "Selectors", "Resources", "Names", "Addresses", "Octets", "AddressPlans", "AddressAssignment", "Datastore",
       "BGPMessages", "BGPSessions", "BGPRoutes", "NetlinkMessages", "Rulesets", "CNIMessages", "EtcdMessages", "LabProgram",
@@ -206,7 +207,11 @@ let package = Package(
       "ResourceVerbs", "Patches", "Datastore", "DatastoreMemory", "Documents", "JSON", "Resources", "OutputForms", "Addresses", "Sockets",
     ]),
     tests("Calculation", ["Calculation", "HostPlans", "Deltas", "Resources", "Selectors", "Names", "Addresses", "RandomClusters"]),
-    tests("PolicyOracle", ["PolicyOracle", "Calculation", "HostPlans", "Resources", "Addresses", "RandomClusters"]),
+    tests("PolicyOracle", ["PolicyOracle", "PlanReading", "Calculation", "HostPlans", "Resources", "Addresses", "RandomClusters"]),
+    tests("Worlds", [
+      "PolicyOracle", "PlanReading", "RandomClusters", "Calculation", "HostPlans", "PolicyRendering", "Rulesets", "RulesetDriver", "KernelSandbox",
+      "NetlinkEdge", "Sockets", "CLinux", "Documents", "JSON", "Resources", "Addresses",
+    ]),
     tests("PolicyRendering", [
       "PolicyRendering", "PolicyOracle", "Calculation", "Rulesets", "RulesetDriver", "NetlinkEdge", "KernelSandbox", "Sockets", "HostPlans", "Resources",
       "Addresses", "RandomClusters",
@@ -235,7 +240,7 @@ let package = Package(
       "Addresses", "Names", log,
     ]),
     tests("Explain", [
-      "ExplainProgram", "PolicyOracle", "HostPlans", "Rulesets", "RulesetDriver", "KernelSandbox", "NetlinkEdge", "Datastore", "DatastoreMemory",
+      "ExplainProgram", "PolicyOracle", "Calculation", "HostPlans", "Rulesets", "RulesetDriver", "KernelSandbox", "NetlinkEdge", "Datastore", "DatastoreMemory",
       "Documents", "JSON", "Tables", "Resources", "Addresses", "Sockets",
     ]),
     tests("Health", ["HealthServer", "MetricsText", "JSON", "Resources", "Sockets", "Addresses", log]),

@@ -38,7 +38,7 @@ public struct RandomCluster: Sendable {
   /// True in `percent` of the cases.
   public mutating func chance(_ percent: Int) -> Bool { Int.random(in: 0..<100, using: &random) < percent }
   public mutating func pick<T>(_ values: [T]) -> T { values.randomElement(using: &random)! }
-  private mutating func some<T>(_ values: [T], upTo limit: Int) -> [T] {
+  mutating func some<T>(_ values: [T], upTo limit: Int) -> [T] {
     Array(values.shuffled(using: &random).prefix(Int.random(in: 0...limit, using: &random)))
   }
 
@@ -88,7 +88,7 @@ public struct RandomCluster: Sendable {
     IPAddress(family == .v4 ? "10.\(node).0.\(host)" : "fd00:\(node)::\(host)")!
   }
 
-  private mutating func labels() -> [String: String] {
+  mutating func labels() -> [String: String] {
     var labels: [String: String] = [:]
     if chance(70) { labels["role"] = pick(["web", "db"]) }
     if chance(40) { labels["env"] = pick(["prod", "dev"]) }
@@ -118,7 +118,7 @@ public struct RandomCluster: Sendable {
   }
 
   /// What decides nothing, whatever it says.
-  private mutating func staged() -> (Metadata, Resource.Spec) {
+  mutating func staged() -> (Metadata, Resource.Spec) {
     let action: StagedAction = pick([.set, .set, .delete, .learn, .ignore])
     if chance(40) {
       return (
@@ -130,7 +130,7 @@ public struct RandomCluster: Sendable {
     return (metadata, .stagedNetworkPolicy(StagedPolicySpec(action == .delete ? PolicySpec() : policy(isGlobal: false), stagedAction: action)))
   }
 
-  private mutating func slice() -> (Metadata, Resource.Spec) {
+  mutating func slice() -> (Metadata, Resource.Spec) {
     let family: IPFamily = pick([.v4, .v6])
     var slice = EndpointSliceSpec(addressType: family == .v4 ? "IPv4" : "IPv6")
     let addresses = Self.addresses.filter { $0.family == family }
@@ -152,7 +152,7 @@ public struct RandomCluster: Sendable {
     return (Metadata(name: "h\(Int.random(in: 0..<4, using: &random))", labels: labels()), .hostEndpoint(spec))
   }
 
-  private mutating func profile() -> (Metadata, Resource.Spec) {
+  mutating func profile() -> (Metadata, Resource.Spec) {
     let name = pick(["kns.a", "kns.b", "ksa.a.sa1", "ksa.b.sa1", "p1"])
     var spec = ProfileSpec()
     if name.hasPrefix("kns.") {
@@ -168,7 +168,7 @@ public struct RandomCluster: Sendable {
     return (Metadata(name: name), .profile(spec))
   }
 
-  private mutating func policy(isGlobal: Bool) -> PolicySpec {
+  mutating func policy(isGlobal: Bool) -> PolicySpec {
     var spec = PolicySpec()
     spec.tier = pick(["default", "default", "t1", "t2", "missing"])
     spec.order = pick([nil, 1, 2, 2, 3.5])
@@ -204,12 +204,12 @@ public struct RandomCluster: Sendable {
 
   private mutating func rule() -> Rule {
     var rule = Rule(pick([.allow, .allow, .allow, .deny, .deny, .log, .pass]))
-    rule.ipProtocol = pick([nil, .tcp, .udp, .icmp, .icmpv6])
-    if rule.ipProtocol == nil, chance(15) { rule.notProtocol = pick([.tcp, .udp, .icmp, .icmpv6]) }
+    rule.ipProtocol = pick([nil, .tcp, .tcp, .udp, .udp, .sctp, .icmp, .icmpv6, NetworkProtocol(number: 47)])
+    if rule.ipProtocol == nil, chance(15) { rule.notProtocol = pick([.tcp, .udp, .sctp, .icmp, .icmpv6]) }
     if chance(12) { rule.ipVersion = pick([.v4, .v6]) }
     let isICMP = rule.ipProtocol == .icmp || rule.ipProtocol == .icmpv6
-    if isICMP, chance(50) { rule.icmp = ICMPMatch(type: pick([8, 13, 128, 139]), code: chance(40) ? pick([0, 1]) : nil) }
-    if isICMP, chance(20) { rule.notICMP = ICMPMatch(type: pick([8, 13, 128]), code: chance(50) ? pick([0, 1]) : nil) }
+    if isICMP, chance(50) { rule.icmp = ICMPMatch(type: pick([8, 8, 13, 128, 128, 139]), code: chance(60) ? pick([0, 1]) : nil) }
+    if isICMP, chance(35) { rule.notICMP = ICMPMatch(type: pick([8, 13, 128]), code: chance(50) ? pick([0, 1]) : nil) }
     if chance(60) { rule.source = side(rule) }
     if chance(60) { rule.destination = side(rule) }
     if chance(2) { rule.fault = "unreadable" }
@@ -232,7 +232,7 @@ public struct RandomCluster: Sendable {
     if rule.ipProtocol?.hasPorts == true || chance(2) {
       if chance(40) { side.ports = some([.port(80), .range(8000...8999), .named("http"), .named("dns")], upTo: 3) }
       if chance(20) { side.notPorts = some([.port(8080), .named("http")], upTo: 2) }
-    } else if rule.ipProtocol == nil, chance(25) {
+    } else if rule.ipProtocol == nil, chance(40) {
       if chance(70) { side.ports = [.named("http")] } else { side.notPorts = [.named("http")] }
     }
     if chance(5) {

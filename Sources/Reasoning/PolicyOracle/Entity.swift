@@ -5,6 +5,7 @@ import Selectors
 
 public struct Entity: Sendable {
   let resource: Resource
+  package var object: Resource { resource }
   public var key: ResourceKey { resource.key }
   /// Own labels, then those inherited from profiles: the first profile that has a label wins, an own label wins over all.
   public let labels: [String: String]
@@ -17,7 +18,7 @@ public struct Entity: Sendable {
   public private(set) var name: String
   public private(set) var namespace: String?
   public private(set) var profiles: [String] = []
-  private(set) var ports: [WorkloadEndpointSpec.NamedPort] = []
+  package private(set) var ports: [WorkloadEndpointSpec.NamedPort] = []
 
   init?(endpoint resource: Resource, _ profiles: [String: ProfileSpec]) {
     guard case .workloadEndpoint(let spec) = resource.spec else { return nil }

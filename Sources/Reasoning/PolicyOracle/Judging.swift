@@ -177,7 +177,7 @@ extension PolicyOracle {
   private func isFor(_ stage: Stage, _ policy: PolicySpec) -> Bool {
     switch stage {
     case .untracked: policy.doNotTrack
-    case .preDNAT: policy.preDNAT
+    case .preDNAT: policy.preDNAT && !policy.doNotTrack
     case .forward: policy.applyOnForward && !policy.doNotTrack && !policy.preDNAT
     case .workload, .host: !policy.doNotTrack && !policy.preDNAT
     }

@@ -16,7 +16,8 @@ import Resources
 
 public struct PolicyOracle: Sendable {
   public let resources: [Resource]
-  let endpoints: [Entity]
+  /// All workload endpoints that are stored.
+  public let endpoints: [Entity]
   let hostEndpoints: [Entity]
   let entities: [Entity]
   let unreadable: [ResourceKey: String]
@@ -46,7 +47,9 @@ public struct PolicyOracle: Sendable {
     entities = endpoints + hostEndpoints + resources.compactMap { Entity(networkSet: $0, profiles) }
   }
 
-  public func verdict(_ packet: Packet) -> Verdict {
+  /// `host`: as far as that host alone decides; nil: on the whole way.
+  public func verdict(_ packet: Packet, on host: String? = nil) -> Verdict {
+    func isAsked(_ node: String) -> Bool { host == nil || host == node }
     let source = workload(at: packet.from)
     let destination = workload(at: packet.to)
     let sourceNode = source?.node ?? node(at: packet.from)
@@ -70,7 +73,7 @@ public struct PolicyOracle: Sendable {
     }
 
     // On the source's host.
-    if let source {
+    if let source, isAsked(source.node) {
       if let why = whyNoConnection(packet) ?? whyForbidden(packet, from: source) { return decided(false, why) }
       guard judge(packet, .egress, at: source, .workload, &trail) == true else { return decided(false) }
       if isAddress(packet.to, ofNode: source.node) {
@@ -81,7 +84,7 @@ public struct PolicyOracle: Sendable {
         return decided(judge(packet, .ingress, at: destination, .workload, &trail) == true)
       }
       if let host = hostEndpoint(of: source.node), judge(packet, .egress, at: host, .forward, &trail) == false { return decided(false) }
-    } else if let host = hostEndpoint(of: sourceNode) {
+    } else if source == nil, let sourceNode, isAsked(sourceNode), let host = hostEndpoint(of: sourceNode) {
       switch judge(packet, .egress, at: host, .untracked, &trail) {
       case true?: break
       case false?: return decided(false)
@@ -92,7 +95,7 @@ public struct PolicyOracle: Sendable {
     }
 
     // On the destination's host. What untracked policy lets in is not asked about again by the host, but by the workload.
-    guard let destinationNode else { return decided(true) }
+    guard let destinationNode, isAsked(destinationNode) else { return decided(true) }
     var isUntracked = false
     if let host = hostEndpoint(of: destinationNode) {
       switch judge(packet, .ingress, at: host, .untracked, &trail) {
