@@ -1,5 +1,6 @@
 /// What Felix would program, without a kernel; and that a kernel takes it.
 import Addresses
+import Calculation
 import Documents
 import ExplainProgram
 import Foundation
@@ -17,7 +18,7 @@ import Testing
 @Suite("A host's plan")
 struct PlanTests {
   static func planning(_ host: String = "host2", _ more: [(key: ResourceKey, value: String)] = []) async throws -> HostPlanning {
-    try HostPlanning(host: host, blocks: [IPPrefix("10.65.1.0/26")!], in: try await Shop.cluster(more))
+    try HostPlanning(host: host, blocks: [(IPPrefix("10.65.1.0/26")!, BlockFact(affinity: "host2"))], in: try await Shop.cluster(more))
   }
   static let hostEndpoint = (
     key: ResourceKey(.hostEndpoint, name: "host2-eth0"),

@@ -1,9 +1,10 @@
 /// `margay plan`: what Felix would program for a host.
-import AddressAssignment
 import Addresses
 import ArgumentParser
+import Calculation
 import Datastore
 import ExplainProgram
+import FelixProgram
 import JSON
 import Resources
 import ResourceVerbs
@@ -46,11 +47,9 @@ struct PlanCommand: AsyncParsableCommand {
   private func ofDatastore() async throws -> HostPlanning {
     let datastore = try store.open()
     let cluster = try await Cluster.read(ResourceStore(datastore))
-    var blocks: [IPPrefix] = []
-    for item in try await datastore.list(prefix: AddressBook(datastore: datastore, node: host).affinityRoot).items {
-      if AddressBook.isConfirmed(affinity: item.value), let cidr = item.key.split(separator: "/").last.flatMap({ AddressBook.cidr(keyPart: $0) }) {
-        blocks.append(cidr)
-      }
+    var blocks: [(cidr: IPPrefix, fact: BlockFact?)] = []
+    for prefix in BlockReading.prefixes {
+      for item in try await datastore.list(prefix: prefix).items { if let block = BlockReading.read(item.key, item.value) { blocks.append(block) } }
     }
     return try HostPlanning(host: host, blocks: blocks, in: cluster)
   }
@@ -59,9 +58,9 @@ struct PlanCommand: AsyncParsableCommand {
     let submissions = input.read(namespace: namespace.namespace)
     for error in submissions.allErrors { writeError("\(error)\n") }
     if !submissions.allErrors.isEmpty { throw ExitCode(2) }
-    var blocks: [IPPrefix] = []
-    for case .blockAffinity(let spec) in submissions.items.map(\.resource.spec) where spec.node == host && spec.state == .confirmed {
-      blocks.append(spec.cidr)
+    var blocks: [(cidr: IPPrefix, fact: BlockFact?)] = []
+    for case .blockAffinity(let spec) in submissions.items.map(\.resource.spec) where spec.state == .confirmed {
+      blocks.append((spec.cidr, BlockFact(affinity: spec.node)))
     }
     return try HostPlanning(host: host, blocks: blocks, in: Cluster(submissions.items.map { ($0.resource, $0.document) }))
   }

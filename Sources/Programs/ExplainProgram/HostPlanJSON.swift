@@ -51,11 +51,14 @@ extension HostPlanning {
   private func json(_ tiers: [TierLine]) -> JSONValue {
     .array(
       tiers.map { tier in
-        [
-          "name": .string(tier.name), "defaultAction": .string(tier.defaultAction.rawValue),
-          // `namespace/name` is a NetworkPolicy, a name alone a GlobalNetworkPolicy.
-          "ingress": Self.texts(tier.ingress.map(\.qualifiedName)), "egress": Self.texts(tier.egress.map(\.qualifiedName)),
-        ]
+        var document: JSONValue = ["name": .string(tier.name), "defaultAction": .string(tier.defaultAction.rawValue)]
+        // `namespace/name` is a NetworkPolicy, a name alone a GlobalNetworkPolicy.
+        document["ingress"] = Self.texts(tier.ingress.map(\.qualifiedName))
+        document["egress"] = Self.texts(tier.egress.map(\.qualifiedName))
+        // Asked and counted, without a say.
+        if !tier.stagedIngress.isEmpty { document["stagedIngress"] = Self.texts(tier.stagedIngress) }
+        if !tier.stagedEgress.isEmpty { document["stagedEgress"] = Self.texts(tier.stagedEgress) }
+        return document
       })
   }
 

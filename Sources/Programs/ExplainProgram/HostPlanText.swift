@@ -2,15 +2,13 @@
 import Addresses
 import HostPlans
 import Resources
-import Rulesets
 public import Tables
 
 extension HostPlanning {
   public func text(_ palette: Palette, widthMax: Int? = nil) -> String {
     var text = palette("host \(node)", .bold) + ": \(Self.count(plan.endpoints.count, "workload endpoint")), "
     text += "\(Self.count(plan.hostEndpoints.count, "host endpoint")), \(Self.count(plan.policies.keys.count { $0.kind != .profile }, "policy", "policies")), "
-    text += "\(Self.count(plan.ipSets.count, "set")), \(Self.count(plan.routes.count, "route")); "
-    text += "\(Self.count(ruleset.chains.count, "chain")) with \(Self.count(ruleset.chains.values.reduce(0) { $0 + $1.rules.count }, "rule"))\n"
+    text += "\(Self.count(plan.ipSets.count, "set")), \(Self.count(plan.routes.count, "route"))\n"
     for table in [endpoints, sets, routes] where !table.isEmpty { text += "\n" + table.text(palette, widthMax: widthMax) }
     if !findings.isEmpty { text += "\n" }
     for (object, words) in findings { text += "\(palette("note", .yellow)) \(object): \(words)\n" }

@@ -3,7 +3,7 @@
 /// The same calculation and the same rendering as the agent's, fed once with everything; the agent's memory of versions that could once be
 /// read is the one thing that is not known here.
 public import Addresses
-import Calculation
+public import Calculation
 import Documents
 public import HostPlans
 public import PolicyOracle
@@ -21,8 +21,8 @@ public struct HostPlanning: Sendable {
   /// Of all tiers, existing or only named by policies.
   let tierOrder: [String: Int]
 
-  /// `blocks`: the prefixes whose addresses this host gives out; what else is stored of IPAM is of no concern here.
-  public init(host node: String, blocks: [IPPrefix] = [], in cluster: Cluster) throws(QuestionProblem) {
+  /// `blocks`: what IPAM has stored of its blocks, as the agent reads it.
+  public init(host node: String, blocks: [(cidr: IPPrefix, fact: BlockFact?)] = [], in cluster: Cluster) throws(QuestionProblem) {
     self.node = node
     let known = Self.hosts(cluster.resources)
     guard known.contains(node) else {
@@ -34,7 +34,7 @@ public struct HostPlanning: Sendable {
     let oracle = PolicyOracle(resources: cluster.resources, unreadable: cluster.unreadable)
     var calculation = HostCalculation(node: node)
     for resource in oracle.resources { calculation.receive(.resource(resource.key, resource)) }
-    for block in blocks { calculation.receive(.block(block, BlockFact(affinity: node))) }
+    for block in blocks { calculation.receive(.block(block.cidr, block.fact)) }
     calculation.receive(.inSync)
     var renderer = PolicyRenderer()
     var ruleset = Ruleset()
@@ -70,13 +70,21 @@ public struct HostPlanning: Sendable {
     var defaultAction: TierSpec.DefaultAction
     var ingress: [ResourceKey] = []
     var egress: [ResourceKey] = []
+    var stagedIngress: [ResourceKey] = []
+    var stagedEgress: [ResourceKey] = []
   }
 
   /// Both directions' tiers as one list, in order.
   func lines(_ ingress: [TierPlan], _ egress: [TierPlan]) -> [TierLine] {
     var lines: [String: TierLine] = [:]
-    for tier in ingress { lines[tier.name, default: TierLine(name: tier.name, defaultAction: tier.defaultAction)].ingress = tier.policies }
-    for tier in egress { lines[tier.name, default: TierLine(name: tier.name, defaultAction: tier.defaultAction)].egress = tier.policies }
+    for tier in ingress {
+      lines[tier.name, default: TierLine(name: tier.name, defaultAction: tier.defaultAction)].ingress = tier.policies
+      lines[tier.name]!.stagedIngress = tier.staged.map(\.policy)
+    }
+    for tier in egress {
+      lines[tier.name, default: TierLine(name: tier.name, defaultAction: tier.defaultAction)].egress = tier.policies
+      lines[tier.name]!.stagedEgress = tier.staged.map(\.policy)
+    }
     return lines.values.sorted { (tierOrder[$0.name] ?? .max, $0.name) < (tierOrder[$1.name] ?? .max, $1.name) }
   }
 

@@ -5,12 +5,12 @@ import Addresses
 import Calculation
 import JSON
 
-enum BlockReading {
-  static let prefixes = IPFamily.allCases.map { AddressKeys.blocks($0) }
+package enum BlockReading {
+  package static let prefixes = IPFamily.allCases.map { AddressKeys.blocks($0) }
 
   /// Nil for a key that is no block's, and for a block that cannot be read: what was known of it before stays. One that is being deleted is
   /// nobody's.
-  static func read(_ key: String, _ value: [UInt8]?) -> (IPPrefix, BlockFact?)? {
+  package static func read(_ key: String, _ value: [UInt8]?) -> (IPPrefix, BlockFact?)? {
     guard let part = key.split(separator: "/").last, let cidr = AddressBook.cidr(keyPart: part) else { return nil }
     guard let value else { return (cidr, nil) }
     guard let document = try? JSONValue(parsing: value) else { return nil }

@@ -2,6 +2,7 @@
 import ArgumentParser
 import Datastore
 import Documents
+import ExplainProgram
 import JSON
 import Patches
 import ResourceVerbs
@@ -120,12 +121,13 @@ struct Validate: AsyncParsableCommand {
 
 struct Diff: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Show what apply would change; nothing is written.",
+    abstract: "Show what apply would change, and which endpoints may then speak to each other or no longer; nothing is written.",
     discussion: "Exit code 0: no difference; 1: differences; 2: something is invalid or the datastore cannot be reached; 64: wrong usage.")
   @OptionGroup var input: FileOptions
   @OptionGroup var namespace: NamespaceOption
   enum Output: String, ExpressibleByArgument, CaseIterable { case text, json }
   @Option(name: .shortAndLong, help: "text or json.") var output: Output = .text
+  @Flag(inversion: .prefixedNo, help: "Ask policy about the endpoints before and after.") var verdicts = true
   @OptionGroup var colour: ColourOptions
   @OptionGroup var store: DatastoreOptions
   @OptionGroup var calicoctl: CalicoctlOptions
@@ -140,8 +142,11 @@ struct Diff: AsyncParsableCommand {
       for warning in report.warnings { writeError("warning: \(warning)\n") }
       for error in report.errors { writeError("\(error)\n") }
     }
+    var changes: VerdictChanges?
     if report.errors.isEmpty {
       let writer = try openWriter(store, rehearsal: true)
+      let isPolicy = verdicts && submissions.items.contains { VerdictChanges.concerns($0.resource.kind) }
+      let before = isPolicy ? try? await Cluster.read(writer.store) : nil
       for item in WriteOrder.writing(submissions.items, \.resource.kind) {
         do {
           report.objects.append(try await writer.difference(applying: item))
@@ -153,8 +158,17 @@ struct Diff: AsyncParsableCommand {
           if failure.isUnreachable { break }
         }
       }
+      if let before, report.failures.isEmpty, report.objects.contains(where: { $0.state != .unchanged }), let after = try? await Cluster.read(writer.store) {
+        changes = VerdictChanges(from: before, to: after)
+      }
     }
-    if output == .json { write(report.json.text(pretty: true) + "\n") }
+    switch output {
+    case .json:
+      var document = report.json
+      document["verdicts"] = changes?.json ?? .null
+      write(document.text(pretty: true) + "\n")
+    case .text: if let text = changes?.text(colour.palette), !text.isEmpty { emit("\n" + text) }
+    }
     if report.exitCode != 0 { throw ExitCode(report.exitCode) }
   }
 
