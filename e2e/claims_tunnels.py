@@ -5,7 +5,7 @@ import struct
 import time
 
 from claims import expect, expect_equal, wait_until
-from labs import HERE, Lab, margay, run
+from labs import HERE, Lab, inside, margay
 from packets import Port, ipv4, marker, udp
 from traffic import Echo, Flows
 
@@ -143,7 +143,6 @@ def strangers_are_not_heard(tunnelled):
                     for h in ("host1", "host2"))
     rack = lab.json("rack", "ip", "-j", "route", "get", host2)[0]
     counted = lambda: _counted(lab, "host2", "VXLAN from no host of the cluster")
-    from traffic import inside
     with inside(lab.namespace("rack")):
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     with raw, Port(far.namespace) as watch:

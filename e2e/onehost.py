@@ -25,6 +25,8 @@ from traffic import Echo, Flows, _socket
 ROOT = "/calico/resources/v3/projectcalico.org"
 GATEWAY4, GATEWAY6, GATEWAY_MAC = "169.254.1.1", "fe80::ecee:eeff:feee:eeee", "ee:ee:ee:ee:ee:ee"
 NODE = "h1"
+# In full size: minutes instead of seconds.
+LONG = bool(os.environ.get("MARGAY_LONG_TESTS"))
 
 
 def ip(namespace, *lines, check=True):
@@ -486,3 +488,72 @@ class Traffic:
             expect(not through, "nothing that policy denies to pass", f"{len(through)} times in {spread:.3f} s, first {through[0][0] - self.began if through else 0:.3f} s after the start: {[what for _, what in through[:5]]}")
         else:
             expect(spread <= self.open_seconds, f"what policy denies to pass for no longer than {self.open_seconds} s", f"{spread:.3f} s, {len(through)} times")
+
+
+def timed(what, seconds, condition):
+    started = time.monotonic()
+    wait_until(what, seconds, condition, pause=0.002)
+    return (time.monotonic() - started) * 1000
+
+
+class Changes:
+    """Writes, without pause, what changes rules, sets, maps and routes, and never whom policy allows or denies of those who talk."""
+
+    def __init__(self, host, pause=0.002):
+        self.host, self.pause = host, pause
+        self.count, self.problem = 0, None
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _step(self, number):
+        store, loads = self.host.store, self.host.workloads
+        thief, client = loads["thief"], loads["client"]
+        deny_late = policy("late", {"selector": "role == 'server'", "order": 1000 + number % 7, "types": ["Ingress"], "ingress": [rule("Deny", "UDP", None, [5000 + number % 9])]})
+        pass_early = policy("early", {"selector": "role == 'server'", "order": 1, "types": ["Ingress"], "ingress": [
+            rule("Deny", "UDP", "role == 'thief'", [5000]), rule("Deny", "TCP", f"odd == '{number % 5}' && role == 'thief'"), rule("Pass", "UDP", "role == 'stranger'")]})
+        match number % 8:
+            case 0: store.put(*deny_late)
+            case 1: store.put(*pass_early)
+            case 2: store.put(thief.key, {**thief.record(), "metadata": {**thief.record()["metadata"], "labels": {"role": "thief", "odd": str(number % 5)}}})
+            case 3: store.put(client.key, {**client.record(), "metadata": {**client.record()["metadata"], "labels": {"role": "client", "turn": str(number)}}})
+            case 4:
+                far = {**thief.record(node="h2", ipNetworks=[f"10.99.{number // 8 % 250}.1/32", f"fd99::{number % 4000:x}/128"], interfaceName="caliaway")}
+                far["metadata"] = {"name": f"h2-k8s-far{number // 8 % 20}-eth0", "namespace": "default", "labels": {"role": "thief"}}
+                far["spec"]["pod"] = f"far{number // 8 % 20}"
+                store.put(f"{ROOT}/workloadendpoints/default/{far['metadata']['name']}", far)
+            case 5: store.delete(deny_late[0])
+            case 6: store.delete(pass_early[0])
+            case 7:
+                number = number // 8 % 20
+                store.delete(f"{ROOT}/workloadendpoints/default/h2-k8s-far{number}-eth0")
+
+    def _run(self):
+        try:
+            while not self.stopping.is_set():
+                self._step(self.count)
+                self.count += 1
+                self.stopping.wait(self.pause)
+        except Exception as error:
+            self.problem = repr(error)
+
+    def end(self):
+        self.stopping.set()
+        self.thread.join(10)
+        expect(self.problem is None, "the changes to be written", self.problem)
+        store, loads = self.host.store, self.host.workloads
+        return store.transact(
+            puts=[(loads[name].key, loads[name].record()) for name in ("thief", "client")],
+            deletes=[policy("late", {})[0], policy("early", {})[0]] + [f"{ROOT}/workloadendpoints/default/h2-k8s-far{n}-eth0" for n in range(20)])
+
+
+def run_group(claim, bodies):
+    """On a host of their own, each after the other."""
+    host = Host()
+    try:
+        host.up()
+        for text, body in bodies:
+            if not claim(text, body, host):
+                host.mend()
+    finally:
+        host.down()
