@@ -89,6 +89,7 @@ let package = Package(
     module("Edges", "RouteDriver", ["Sockets", "NetlinkEdge", "NetlinkMessages", "Addresses", "Deltas", "HostPlans", log]),
     module("Edges", "LinkDriver", ["Sockets", "NetlinkEdge", "NetlinkMessages", "Addresses", "HostPlans", log]),
     module("Edges", "TunnelDriver", ["Sockets", "NetlinkEdge", "NetlinkMessages", "Addresses", "Deltas", "Resources"]),
+    module("Edges", "TrafficDriver", ["NetlinkEdge", "NetlinkMessages", "Names", "Octets"]),
     module("Edges", "BGPTransport", ["CLinux", "Sockets", "Addresses", "BGPMessages"]),
     module("Edges", "Datastore", ["JSON", "MetricsText", "Documents", "Resources", "Names", "Deltas", "Addresses"]),
     module("Edges", "DatastoreMemory", ["Datastore"]),
@@ -112,7 +113,7 @@ let package = Package(
       "Addresses", log,
     ]),
     module("Programs", "FelixProgram", [
-      "Calculation", "PolicyRendering", "RulesetDriver", "RouteDriver", "LinkDriver", "TunnelDriver", "NetlinkEdge", "NetlinkMessages", "Rulesets", "Sockets",
+      "Calculation", "PolicyRendering", "RulesetDriver", "RouteDriver", "LinkDriver", "TunnelDriver", "TrafficDriver", "NetlinkEdge", "NetlinkMessages", "Rulesets", "Sockets",
       "Datastore", "AddressAssignment", "AddressPlans", "Documents", "JSON", "Resources", "Selectors", "HostPlans", "Addresses", "Names", "CNIServer",
       "HealthServer", "MetricsText", log,
     ]),
@@ -217,6 +218,7 @@ let package = Package(
       "Addresses", "RandomClusters",
     ]),
     tests("Netlink", ["Octets", "Deltas", "Sockets", "NetlinkMessages", "NetlinkEdge", "LinkDriver", "RouteDriver", "HostPlans", "Addresses", "KernelSandbox"]),
+    tests("Traffic", ["TrafficDriver", "NetlinkEdge", "NetlinkMessages", "KernelSandbox", "Sockets", "Addresses"]),
     tests("Ruleset", ["Rulesets", "RulesetDriver", "NetlinkEdge", "NetlinkMessages", "Addresses", "KernelSandbox"]),
     tests("Datastore", [
       "Datastore", "DatastoreMemory", "DatastoreSQLite", "DatastoreEtcd", "EtcdServer", "DatastoreContract", "datastore-probe",

@@ -192,7 +192,7 @@ public final class LinkDriver {
     try inside {
       for (wanted, _) in present {
         do throws(SystemError) {
-          for (key, value) in sysctls(of: wanted.name) where try Sysctls.ensure(value, key) { report.changed += 1 }
+          for (key, value) in sysctls(of: wanted) where try Sysctls.ensure(value, key) { report.changed += 1 }
         } catch {
           failures[wanted.name] = error.isNotFound ? "vanished while it was set up" : error.description
         }
@@ -277,7 +277,8 @@ public final class LinkDriver {
     return changes
   }
 
-  private func sysctls(of name: String) -> [(key: String, value: String)] {
+  private func sysctls(of link: WorkloadLink) -> [(key: String, value: String)] {
+    let name = link.name
     let v4 = "ipv4/conf/\(name)/"
     let v6 = "ipv6/conf/\(name)/"
     var list = [
@@ -285,7 +286,7 @@ public final class LinkDriver {
       ("ipv4/neigh/\(name)/proxy_delay", "0"),
       (v4 + "proxy_arp", "1"),
       (v4 + "forwarding", "1"),
-      (v4 + "route_localnet", settings.routeLocalnet ? "1" : "0"),
+      (v4 + "route_localnet", settings.routeLocalnet || link.reachesLoopback ? "1" : "0"),
     ]
     if settings.ipv6 {
       list += [

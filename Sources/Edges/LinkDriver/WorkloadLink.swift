@@ -9,10 +9,14 @@ public struct WorkloadLink: Hashable, Sendable {
   /// The workload's own address; nil: neighbours are left to ARP and ND.
   public var mac: MACAddress?
   public var addresses: [IPAddress]
-  public init(name: String, mac: MACAddress? = nil, addresses: [IPAddress] = []) {
+  /// Packets to 127.0.0.0/8 are routed from here: what is translated to a service on the host's loopback address arrives (see
+  /// `LinkSettings.routeLocalnet`).
+  public var reachesLoopback: Bool
+  public init(name: String, mac: MACAddress? = nil, addresses: [IPAddress] = [], reachesLoopback: Bool = false) {
     self.name = name
     self.mac = mac
     self.addresses = addresses
+    self.reachesLoopback = reachesLoopback
   }
 }
 

@@ -88,8 +88,14 @@ struct ConntrackFlush {
     static let filter: UInt16 = 25
     static let tupleAddresses: UInt16 = 1
     static func source(_ family: IPFamily) -> UInt16 { family == .v4 ? 1 : 3 }
-    /// CTA_FILTER_F_CTA_IP_SRC
-    static let filterSource: UInt32 = 1
+    static func destination(_ family: IPFamily) -> UInt16 { family == .v4 ? 2 : 4 }
+  }
+  /// What the kernel compares with the one address that is wanted.
+  private struct Filter {
+    var tuple: UInt16
+    /// CTA_FILTER_F_CTA_IP_SRC or CTA_FILTER_F_CTA_IP_DST.
+    var flag: UInt32
+    static let all = [Filter(tuple: Number.original, flag: 1), Filter(tuple: Number.reply, flag: 1), Filter(tuple: Number.original, flag: 2)]
   }
 
   private struct Entry: Hashable {
@@ -107,7 +113,7 @@ struct ConntrackFlush {
   /// Deletes every flow that `addresses` take part in, but for those with `kept` at the other end; returns how many.
   ///
   /// The address is the source of the original direction where it began the flow, and the source of the reply direction where it was the
-  /// destination, also behind address translation. For IPv4 the kernel (from 5.8) filters, so that many flows cost little. For IPv6 its
+  /// destination, also behind address translation; a floating address is the destination of the original direction alone. For IPv4 the kernel (from 5.8) filters, so that many flows cost little. For IPv6 its
   /// comparison is the wrong way round (ctnetlink_filter_match_tuple leaves out what is equal; seen on 6.18): never with a filter.
   @discardableResult
   func forget(_ addresses: [IPAddress], butFlowsWith kept: Set<IPAddress> = []) throws(NetlinkError) -> Int {
@@ -117,7 +123,7 @@ struct ConntrackFlush {
     let kept = Set(kept.map(\.octets))
     let families = Dictionary(grouping: Set(addresses), by: \.family).mapValues { Set($0.map(\.octets)) }
     if let wanted = families[.v4], wanted.count == 1, flows.map({ $0 > fewFlows }) ?? true {
-      for direction in [Number.original, Number.reply] { entries.formUnion(try find(.v4, wanted, kept, filter: direction)) }
+      for filter in Filter.all { entries.formUnion(try find(.v4, wanted, kept, filter: filter)) }
       if let wanted = families[.v6] { entries.formUnion(try find(.v6, wanted, kept, filter: nil)) }
     } else if families.count == 1, let (family, wanted) = families.first {
       entries.formUnion(try find(family, wanted, kept, filter: nil))
@@ -159,10 +165,9 @@ struct ConntrackFlush {
     return result[0] == nil ? count : nil
   }
 
-  /// Entries of the family (nil: both) with one of `wanted` as a source and none of `kept`; `filter` is the direction that the kernel compares
-  /// with the only one wanted.
+  /// Entries of the family (nil: both) with one of `wanted` as a source or first destination and none of `kept`.
   private func find(
-    _ family: IPFamily?, _ wanted: Set<[UInt8]>, _ kept: Set<[UInt8]>, filter: UInt16?
+    _ family: IPFamily?, _ wanted: Set<[UInt8]>, _ kept: Set<[UInt8]>, filter: Filter?
   ) throws(NetlinkError) -> [Entry] {
     do throws(NetlinkError) {
       return try socket.dump(
@@ -170,11 +175,13 @@ struct ConntrackFlush {
         body: { writer in
           Self.header(family, &writer)
           guard let filter, let family, let address = wanted.first else { return }
-          writer.nest(filter) { tuple in
-            tuple.nest(Number.tupleAddresses) { $0.attribute(Number.source(family), address) }
+          writer.nest(filter.tuple) { tuple in
+            tuple.nest(Number.tupleAddresses) {
+              $0.attribute(filter.flag == 1 ? Number.source(family) : Number.destination(family), address)
+            }
           }
           // An older kernel does not know the filter and tells everything; the comparison below holds for both.
-          writer.nest(Number.filter) { $0.attribute(filter == Number.original ? 1 : 2, hostU32: Number.filterSource) }
+          writer.nest(Number.filter) { $0.attribute(filter.tuple == Number.original ? 1 : 2, hostU32: filter.flag) }
         }
       ) { header, body throws(WireError) -> Entry? in
         let family: IPFamily = try body.u8() == 2 ? .v4 : .v6
@@ -188,8 +195,9 @@ struct ConntrackFlush {
           case Number.original, Number.reply:
             let octets = value.rest()
             if type == Number.original { original = octets }
-            let source = try Self.source(octets, family)
+            let source = try Self.address(Number.source(family), in: octets)
             if wanted.contains(source) { matches = true }
+            if type == Number.original, wanted.contains(try Self.address(Number.destination(family), in: octets)) { matches = true }
             if kept.contains(source) { isKept = true }
           case Number.zone: zone = value.rest()
           case Number.id: id = value.rest()
@@ -205,13 +213,13 @@ struct ConntrackFlush {
     }
   }
 
-  private static func source(_ tuple: [UInt8], _ family: IPFamily) throws(WireError) -> [UInt8] {
+  private static func address(_ end: UInt16, in tuple: [UInt8]) throws(WireError) -> [UInt8] {
     var found: [UInt8] = []
     var reader = OctetReader(tuple.span)
     try reader.attributes { type, value throws(WireError) in
       guard type == Number.tupleAddresses else { return }
       try value.attributes { type, value throws(WireError) in
-        if type == Number.source(family) { found = value.rest() }
+        if type == end { found = value.rest() }
       }
     }
     return found

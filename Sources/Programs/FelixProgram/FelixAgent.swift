@@ -31,6 +31,7 @@ import RouteDriver
 import RulesetDriver
 import Rulesets
 import Sockets
+import TrafficDriver
 import TunnelDriver
 
 final class FelixAgent {
@@ -140,7 +141,7 @@ final class FelixAgent {
   /// What the agent reads of the datastore.
   static func feed(_ datastore: any Datastore, node: String) -> ResourceFeed {
     let kinds: [Kind] = [
-      .felixConfiguration, .globalNetworkPolicy, .globalNetworkSet, .hostEndpoint, .ipPool, .kubernetesEndpointSlice, .liveMigration, .networkPolicy, .networkSet, .node, .profile,
+      .bgpConfiguration, .felixConfiguration, .globalNetworkPolicy, .globalNetworkSet, .hostEndpoint, .ipPool, .kubernetesEndpointSlice, .liveMigration, .networkPolicy, .networkSet, .node, .profile,
       .stagedGlobalNetworkPolicy, .stagedKubernetesNetworkPolicy, .stagedNetworkPolicy, .tier, .workloadEndpoint,
     ]
     return ResourceFeed(datastore, kinds: kinds, rawPrefixes: BlockReading.prefixes)
@@ -355,6 +356,12 @@ final class FelixAgent {
       // A new interface is known to the routes over it before they are asked for.
       if report.changed > 0 { hear() }
     }
+    attempt("bandwidth limits") {
+      let report = try routing.traffic.apply()
+      kernelChanges += report.changed
+      problems += report.problems
+      if !report.problems.isEmpty { again(after: .seconds(1)) }
+    }
     let areRoutesRight = attempt("routes") {
       let report = try routes.apply()
       kernelChanges += report.changed
@@ -389,7 +396,12 @@ final class FelixAgent {
   private func note(_ changes: [HostPlanChange]) {
     for change in changes {
       switch change {
-      case .endpoint(let key, _), .endpointRemoved(let key): touched.insert(key)
+      case .endpoint(let key, let endpoint):
+        touched.insert(key)
+        noteFloating(plan.endpoints[key]?.floating ?? [:], endpoint.floating)
+      case .endpointRemoved(let key):
+        touched.insert(key)
+        noteFloating(plan.endpoints[key]?.floating ?? [:], [:])
       case .route(let prefix, _), .routeRemoved(let prefix):
         guard case .workload(let old)? = plan.routes[prefix] else { continue }
         // Also when a younger record takes an address that the older one still has.
@@ -399,6 +411,13 @@ final class FelixAgent {
       default: break
       }
     }
+  }
+
+  /// Flows to a floating address go on to where it led when they began. One that comes is noted as well: flows that it had from here to
+  /// where it was before would never arrive.
+  private func noteFloating(_ old: [IPAddress: IPAddress], _ new: [IPAddress: IPAddress]) {
+    guard old != new else { return }
+    for address in Set(old.keys).union(new.keys) where old[address] != new[address] { holders.giveUp(address, by: nil) }
   }
 
   @discardableResult
@@ -457,7 +476,8 @@ final class FelixAgent {
     }
     for name in names {
       let endpoint = endpointOf[name].flatMap { plan.endpoints[$0] }
-      links.want(endpoint.map { WorkloadLink(name: name, mac: $0.mac, addresses: $0.addresses) }, for: name)
+      links.want(endpoint.map { WorkloadLink(name, $0, plan.settings) }, for: name)
+      routing.traffic.want(TrafficLimits(endpoint?.qos), for: name)
     }
     // The new holder of a route is affected as well.
     for case .route(_, .workload(let name)) in changes { if let key = endpointOf[name] { touched.insert(key) } }

@@ -10,6 +10,7 @@ import NetlinkMessages
 import Resources
 import RouteDriver
 import Sockets
+import TrafficDriver
 import TunnelDriver
 
 final class HostRouting {
@@ -18,6 +19,7 @@ final class HostRouting {
   let tunnels: TunnelDriver
   /// Those of the host itself.
   var interfaces = HostInterfaces()
+  let traffic: TrafficDriver
   private let netlink: RouteNetlink
   private let namespace: NetworkNamespace?
   private var settings = HostSettings()
@@ -31,6 +33,7 @@ final class HostRouting {
     self.netlink = netlink
     self.namespace = namespace
     tunnels = TunnelDriver(netlink: netlink)
+    traffic = TrafficDriver(NetlinkTraffic(netlink))
     (links, routes) = Self.drivers(netlink, namespace, HostSettings())
   }
 
@@ -56,6 +59,7 @@ final class HostRouting {
 
   func resync() throws {
     try interfaces.resync(netlink)
+    traffic.resync()
     try tunnels.resync()
     try routes.resync()
     try links.resync()
@@ -65,6 +69,7 @@ final class HostRouting {
     interfaces.handle(event)
     links.handle(event)
     tunnels.handle(event)
+    traffic.handle(event)
     routes.handle(event)
     switch event {
     case .address(let address), .addressRemoved(let address):

@@ -61,7 +61,6 @@ extension FieldReader {
     }
     if spec.ipipMode != .never { warnUnused("ipipMode") }
     if spec.vxlanMode != .never { warnUnused("vxlanMode") }
-    if spec.natOutgoing { warnUnused("natOutgoing") }
     finish()
     return spec
   }

@@ -53,7 +53,6 @@ extension FieldReader {
     spec.ipNATs = ipNATs(of: spec)
     spec.qosControls = reader("qosControls").map { $0.qosControls() }
     spec.allowedIPs = array("allowedIps").compactMap { prefix($0.value, $0.path, masked: false) }
-    warnUnused("ipNATs", "qosControls")
     finish()
     return spec
   }
