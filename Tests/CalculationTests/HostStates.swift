@@ -7,7 +7,9 @@ import Selectors
 @testable import Calculation
 
 let host = key(.hostEndpoint, "n1-eth0")
-func hostEndpoint(_ name: String, node: String = "n1", interface: String = "eth0", addresses: [String] = [], profiles: [String] = []) -> Resource {
+func hostEndpoint(_ name: String, node: String = "n1", interface: String = "eth0", addresses: [String] = [], profiles: [String] = [])
+  -> Resource
+{
   var spec = HostEndpointSpec()
   spec.node = node
   spec.interfaceName = interface
@@ -16,8 +18,12 @@ func hostEndpoint(_ name: String, node: String = "n1", interface: String = "eth0
   spec.ports = [EndpointPort(name: "ssh", protocol: .tcp, port: 22)]
   return Resource(Metadata(name: name, labels: ["role": "host"]), .hostEndpoint(spec))
 }
-func hostPolicy(_ name: String, ingress: [Rule] = [Rule(.allow)], egress: [Rule] = [], _ edit: (inout PolicySpec) -> Void = { _ in }) -> Resource {
-  guard case .globalNetworkPolicy(var spec) = policy(name, namespace: nil, selector: "role == 'host'", ingress: ingress, egress: egress).spec else {
+func hostPolicy(_ name: String, ingress: [Rule] = [Rule(.allow)], egress: [Rule] = [], _ edit: (inout PolicySpec) -> Void = { _ in })
+  -> Resource
+{
+  guard
+    case .globalNetworkPolicy(var spec) = policy(name, namespace: nil, selector: "role == 'host'", ingress: ingress, egress: egress).spec
+  else {
     preconditionFailure("a policy without namespace is global")
   }
   edit(&spec)
@@ -46,7 +52,9 @@ let fourLists = bareHost.with(
 ) {
   let allow = [RulePlan(.allow)]
   $0.policies[key(.globalNetworkPolicy, "normal")] = PolicyPlan(ingress: allow, egress: [RulePlan(.deny)])
-  for name in ["forward", "untracked", "before"] { $0.policies[key(.globalNetworkPolicy, name)] = PolicyPlan(ingress: allow, egress: allow) }
+  for name in ["forward", "untracked", "before"] {
+    $0.policies[key(.globalNetworkPolicy, name)] = PolicyPlan(ingress: allow, egress: allow)
+  }
   let both = standard("forward", "normal")
   $0.hostEndpoints[host]!.normal = TierLists(ingress: both, egress: both)
   $0.hostEndpoints[host]!.forward = TierLists(ingress: standard("forward"), egress: standard("forward"))
@@ -79,7 +87,8 @@ let hostsOnly = initialised.with(
 let hostMembers = initialised.with(
   "host endpoints of this host and another feed sets of addresses and of named ports",
   [
-    hostEndpoint("n1-eth0", addresses: ["192.0.2.1"]), hostEndpoint("n2-all", node: "n2", interface: "*", addresses: ["192.0.2.2", "fd00:2::2"]),
+    hostEndpoint("n1-eth0", addresses: ["192.0.2.1"]),
+    hostEndpoint("n2-all", node: "n2", interface: "*", addresses: ["192.0.2.2", "fd00:2::2"]),
     hostPolicy("to-hosts", ingress: []) {
       $0.selector = "role == 'web'"
       $0.types = [.egress]

@@ -50,8 +50,11 @@ struct HostEndpointAgentTests {
     #expect(try await rig.ping(one, "192.0.2.1"))
     #expect(try await !rig.ping(two, "198.51.100.1"))
 
-    try await rig.put(Self.policy, spec: ["selector": "role == 'fabric'", "types": ["Ingress"], "ingress": [["action": "Allow", "protocol": "ICMP"]]])
-    var labelled: JSONValue = ["apiVersion": "projectcalico.org/v3", "kind": "HostEndpoint", "spec": ["node": "h1", "interfaceName": "eth2"]]
+    try await rig.put(
+      Self.policy, spec: ["selector": "role == 'fabric'", "types": ["Ingress"], "ingress": [["action": "Allow", "protocol": "ICMP"]]])
+    var labelled: JSONValue = [
+      "apiVersion": "projectcalico.org/v3", "kind": "HostEndpoint", "spec": ["node": "h1", "interfaceName": "eth2"],
+    ]
     labelled["metadata"] = ["name": .string(Self.endpoint.name), "labels": ["role": "fabric"]]
     try await felix.until(try await rig.put(Self.endpoint, text: labelled.text()))
     #expect(try await rig.ping(two, "198.51.100.1"))
@@ -63,7 +66,8 @@ struct HostEndpointAgentTests {
 
     // The rules outlive the agent, and the next one finds them right.
     try await felix.until(try await rig.put(Self.endpoint, text: labelled.text()))
-    let last = try await rig.put(Self.policy, spec: ["selector": "role == 'fabric'", "types": ["Ingress"], "ingress": [["action": "Allow", "protocol": "TCP"]]])
+    let last = try await rig.put(
+      Self.policy, spec: ["selector": "role == 'fabric'", "types": ["Ingress"], "ingress": [["action": "Allow", "protocol": "TCP"]]])
     try await felix.until(last)
     try await felix.stop()
     #expect(try await !rig.ping(two, "198.51.100.1"))
@@ -83,7 +87,8 @@ struct HostEndpointAgentTests {
     let felix = try await rig.felix()
     try await felix.until(try await rig.put(Self.endpoint, spec: ["node": "h1", "interfaceName": "*"]))
     #expect(try await !rig.ping(one, "192.0.2.1"))
-    try await felix.until(try await rig.put(ResourceKey(.felixConfiguration, name: "default"), spec: ["interfaceExclude": "kube-ipvs0,/^eth1/"]))
+    try await felix.until(
+      try await rig.put(ResourceKey(.felixConfiguration, name: "default"), spec: ["interfaceExclude": "kube-ipvs0,/^eth1/"]))
     #expect(try await rig.ping(one, "192.0.2.1"))
     #expect(try await !rig.ping(two, "198.51.100.1"))
     // Another host's endpoint is not this one's.

@@ -3,7 +3,6 @@
 import Addresses
 import Glibc
 import HostPlans
-@testable import PolicyRendering
 import RandomClusters
 import Resources
 import RulesetDriver
@@ -11,10 +10,13 @@ import Rulesets
 import Sockets
 import Testing
 
+@testable import PolicyRendering
+
 func globalKey(_ name: String) -> ResourceKey { ResourceKey(.globalNetworkPolicy, name: name) }
 func tiers(_ policies: String...) -> [TierPlan] { [TierPlan(name: "default", policies: policies.map(globalKey))] }
 func hostPlan(
-  _ interface: String = "out", expecting addresses: String..., normal: TierLists = TierLists(), forward: TierLists = TierLists(), untracked: TierLists = TierLists(),
+  _ interface: String = "out", expecting addresses: String..., normal: TierLists = TierLists(), forward: TierLists = TierLists(),
+  untracked: TierLists = TierLists(),
   preDNAT: TierLists = TierLists(), profiles: [String] = []
 ) -> HostEndpointPlan {
   var plan = HostEndpointPlan(interfaceName: interface, expectedAddresses: addresses.map(address))
@@ -26,7 +28,15 @@ func hostPlan(
 struct HostEndpointTests {
   static func policies() -> [HostPlanChange] {
     ["web", "transit", "raw", "before"].map {
-      .policy(globalKey($0), PolicyPlan(ingress: [rule(.allow) { $0.ipProtocol = .tcp; $0.destination.ports = [80...80] }], egress: [rule(.allow), rule(.pass)]))
+      .policy(
+        globalKey($0),
+        PolicyPlan(
+          ingress: [
+            rule(.allow) {
+              $0.ipProtocol = .tcp
+              $0.destination.ports = [80...80]
+            }
+          ], egress: [rule(.allow), rule(.pass)]))
     } + [.policy(profileKey("open"), PolicyPlan(ingress: [rule(.allow)], egress: [rule(.allow)]))]
   }
   static func full(_ interface: String) -> HostEndpointPlan {
@@ -44,10 +54,11 @@ struct HostEndpointTests {
 
   @Test("A host with one endpoint that has policies in every list, and one for all other interfaces")
   func golden() throws {
-    let changes = Self.policies() + [
-      .hostEndpoint(hostKey("eth0"), Self.full("eth0")),
-      .hostEndpoint(hostKey("others"), hostPlan("*", forward: TierLists(egress: tiers("transit")), profiles: ["open"])),
-    ]
+    let changes =
+      Self.policies() + [
+        .hostEndpoint(hostKey("eth0"), Self.full("eth0")),
+        .hostEndpoint(hostKey("others"), hostPlan("*", forward: TierLists(egress: tiers("transit")), profiles: ["open"])),
+      ]
     let text = RulesetText.text(try Self.ruleset(changes)) + "\n"
     let folder = #filePath.split(separator: "/").dropLast(2).reduce("") { "\($0)/\($1)" } + "/Goldens/PolicyRendering"
     let path = "\(folder)/host-endpoints.txt"
@@ -101,7 +112,9 @@ struct HostEndpointTests {
         }
       case ..<7:
         observed = [:]
-        for name in ["eth0", "eth1", "eth2", "veth1"] where Bool.random(using: &random) { observed[name] = [address("192.0.2.\(Int.random(in: 1...2, using: &random))")] }
+        for name in ["eth0", "eth1", "eth2", "veth1"] where Bool.random(using: &random) {
+          observed[name] = [address("192.0.2.\(Int.random(in: 1...2, using: &random))")]
+        }
         rig.renderer.observe(interfaces: observed)
       default:
         settings.ipv6 = Bool.random(using: &random)
@@ -109,12 +122,14 @@ struct HostEndpointTests {
         settings.filter.dropsInvalid = Bool.random(using: &random)
         settings.filter.markMask = [0xffff_0000, 0x0f00, 1].randomElement(using: &random)!
         settings.excludedInterfaces = [["kube-ipvs0"], ["/^veth/", "eth1"], []].randomElement(using: &random)!
-        settings.failsafes.inbound = [FailsafeSettings().inbound, [.init(.tcp, 22), .init(.udp, 68, net: prefix("192.0.2.0/24"))], []].randomElement(using: &random)!
+        settings.failsafes.inbound = [FailsafeSettings().inbound, [.init(.tcp, 22), .init(.udp, 68, net: prefix("192.0.2.0/24"))], []]
+          .randomElement(using: &random)!
         changes.append(.settings(settings))
       }
       try rig.apply(changes)
       let fresh = try Self.ruleset(
-        [.settings(settings)] + Self.policies() + endpoints.map { .hostEndpoint($0, $1) }, observing: step == 0 && observed.isEmpty ? nil : observed)
+        [.settings(settings)] + Self.policies() + endpoints.map { .hostEndpoint($0, $1) },
+        observing: step == 0 && observed.isEmpty ? nil : observed)
       guard rig.driver.ruleset == fresh else {
         Issue.record("seed \(seed), step \(step):\n\(RulesetText.text(rig.driver.ruleset))\ninstead of\n\(RulesetText.text(fresh))")
         return

@@ -6,17 +6,21 @@ import Glibc
 import HostPlans
 import KernelSandbox
 import NetlinkEdge
-@testable import PolicyRendering
 import Resources
 import RulesetDriver
 import Rulesets
 import Sockets
 import Testing
 
+@testable import PolicyRendering
+
 @Suite("Packets over the host's own interfaces", .enabled(if: KernelSandbox.isAvailable), .serialized)
 struct HostPacketTests {
   static func tcp(_ action: RuleAction, _ ports: UInt16...) -> RulePlan {
-    rule(action) { $0.ipProtocol = .tcp; $0.destination.ports = ports.map { $0...$0 } }
+    rule(action) {
+      $0.ipProtocol = .tcp
+      $0.destination.ports = ports.map { $0...$0 }
+    }
   }
   static func udp(_ action: RuleAction, from source: UInt16? = nil, to destination: UInt16? = nil) -> RulePlan {
     rule(action) {
@@ -39,14 +43,17 @@ struct HostPacketTests {
   func fabric() throws -> (Fabric, inside: NetworkNamespace) {
     let fabric = try Fabric()
     let inside = try fabric.sandbox.namespace("in")
-    try fabric.sandbox.connect(fabric.host, "in", ["198.51.100.1/24", "fd00:3::1/64"], inside, "eth0", ["198.51.100.2/24", "fd00:3::2/64"])
+    try fabric.sandbox.connect(
+      fabric.host, "in", ["198.51.100.1/24", "fd00:3::1/64"], inside, "eth0", ["198.51.100.2/24", "fd00:3::2/64"])
     try fabric.sandbox.ip(inside, "route", "add", "default", "via", "198.51.100.1")
     try fabric.sandbox.ip(inside, "-6", "route", "add", "default", "via", "fd00:3::1")
     try fabric.apply(.policy(profileKey("kns.default"), Self.open), fabric.endpoint(1))
     return (fabric, inside)
   }
 
-  @Test("What comes to the host and leaves it is decided by its endpoint's policies; failsafe ports, neighbour discovery and the others' interfaces stay open")
+  @Test(
+    "What comes to the host and leaves it is decided by its endpoint's policies; failsafe ports, neighbour discovery and the others' interfaces stay open"
+  )
   func normal() throws {
     let (fabric, inside) = try fabric()
     let (host, outside) = (fabric.host, fabric.outside)
@@ -71,7 +78,8 @@ struct HostPacketTests {
 
     // Policies in both directions, then the profile.
     try fabric.apply(
-      .policy(globalKey("web"), PolicyPlan(ingress: [Self.tcp(.allow, 80)], egress: [Self.tcp(.deny, 81), rule(.pass)])), .policy(profileKey("open"), Self.open),
+      .policy(globalKey("web"), PolicyPlan(ingress: [Self.tcp(.allow, 80)], egress: [Self.tcp(.deny, 81), rule(.pass)])),
+      .policy(profileKey("open"), Self.open),
       .hostEndpoint(hostKey("out"), hostPlan(normal: TierLists(ingress: tiers("web"), egress: tiers("web")), profiles: ["open"])))
     for end in Self.ends {
       #expect(try fabric.connects(outside, host, end.host, 80, expecting: true), "\(end)")
@@ -121,16 +129,19 @@ struct HostPacketTests {
     }
   }
 
-  @Test("Untracked policy decides before there is a connection: no entry is made, replies need their own rule, and later policy is not asked")
+  @Test(
+    "Untracked policy decides before there is a connection: no entry is made, replies need their own rule, and later policy is not asked")
   func untracked() throws {
     let (fabric, _) = try fabric()
     let (host, outside) = (fabric.host, fabric.outside)
     let raw = PolicyPlan(
       ingress: [Self.udp(.allow, to: 5000), Self.udp(.deny, to: 5002)], egress: [Self.udp(.allow, from: 5000)])
     try fabric.apply(
-      .policy(globalKey("raw"), raw), .policy(globalKey("web"), PolicyPlan(ingress: [Self.udp(.allow, to: 5001), Self.udp(.allow, to: 5002)])),
+      .policy(globalKey("raw"), raw),
+      .policy(globalKey("web"), PolicyPlan(ingress: [Self.udp(.allow, to: 5001), Self.udp(.allow, to: 5002)])),
       .hostEndpoint(
-        hostKey("out"), hostPlan(normal: TierLists(ingress: tiers("web")), untracked: TierLists(ingress: tiers("raw"), egress: tiers("raw")))))
+        hostKey("out"),
+        hostPlan(normal: TierLists(ingress: tiers("web")), untracked: TierLists(ingress: tiers("raw"), egress: tiers("raw")))))
     for end in Self.ends {
       #expect(try fabric.delivers(outside, host, end.host, 5000, expecting: true), "\(end)")
       #expect(try fabric.delivers(outside, host, end.host, 5001, expecting: true), "\(end): tracked, and allowed by normal policy")
@@ -141,11 +152,17 @@ struct HostPacketTests {
       #expect(try fabric.delivers(host, from: 5000, outside, end.outside, 6000), "\(end)")
       #expect(try !fabric.delivers(host, from: 5009, outside, end.outside, 6000), "\(end)")
     }
-    let entries = try fabric.sandbox.run(host, "conntrack", ["-L", "-p", "udp"]) + fabric.sandbox.run(host, "conntrack", ["-L", "-f", "ipv6", "-p", "udp"])
+    let entries =
+      try fabric.sandbox.run(host, "conntrack", ["-L", "-p", "udp"])
+      + fabric.sandbox.run(host, "conntrack", ["-L", "-f", "ipv6", "-p", "udp"])
     #expect(entries.contains("dport=5001"))
     #expect(!entries.contains("dport=5000") && !entries.contains("sport=5000"), "\(entries)")
     // Somebody else's notrack is no permission of ours.
-    try fabric.sandbox.run(host, "nft", ["add table inet foreign; add chain inet foreign raw { type filter hook prerouting priority -310; }; add rule inet foreign raw udp dport 5003 notrack"])
+    try fabric.sandbox.run(
+      host, "nft",
+      [
+        "add table inet foreign; add chain inet foreign raw { type filter hook prerouting priority -310; }; add rule inet foreign raw udp dport 5003 notrack"
+      ])
     #expect(try !fabric.delivers(outside, host, "192.0.2.1", 5003, expecting: false))
   }
 
@@ -166,7 +183,9 @@ struct HostPacketTests {
         """
       ])
     func reaches(_ target: String, _ port: UInt16, expecting: Bool) throws -> Bool {
-      try fabric.connects(outside, workload, target.contains(":") ? "fd65::1" : "10.65.0.1", 80, by: SocketAddress(address(target), port: port), expecting: expecting)
+      try fabric.connects(
+        outside, workload, target.contains(":") ? "fd65::1" : "10.65.0.1", 80, by: SocketAddress(address(target), port: port),
+        expecting: expecting)
     }
     for end in Self.ends { #expect(try reaches(end.host, 30000, expecting: true), "\(end)") }
     try fabric.apply(
@@ -178,14 +197,17 @@ struct HostPacketTests {
       #expect(try reaches(end.host, 30002, expecting: true), "\(end): no policy decides, and forwarded packets are not asked for more")
       #expect(try fabric.connects(outside, host, end.host, 22, expecting: true), "\(end): failsafe")
       // Allowed before: the normal list, which would deny, is not asked.
-      #expect(try fabric.connects(outside, host, end.host, 30000, by: SocketAddress(address(end.host), port: 30000), expecting: false) == false, "\(end): translated, it is not the host's")
+      #expect(
+        try fabric.connects(outside, host, end.host, 30000, by: SocketAddress(address(end.host), port: 30000), expecting: false) == false,
+        "\(end): translated, it is not the host's")
     }
     // An allowed one is through for the host, and not for the workload behind it.
     try fabric.apply(.policy(policyKey("web"), PolicyPlan()), fabric.endpoint(1, ingress: PacketTests.tier))
     for end in Self.ends { #expect(try !reaches(end.host, 30000, expecting: false), "\(end)") }
     try fabric.sandbox.run(host, "nft", ["delete table inet foreign"])
     for end in Self.ends {
-      #expect(try fabric.connects(outside, host, end.host, 30000, expecting: true), "\(end): allowed before translation, which did not come")
+      #expect(
+        try fabric.connects(outside, host, end.host, 30000, expecting: true), "\(end): allowed before translation, which did not come")
       #expect(try !fabric.connects(outside, host, end.host, 30002, expecting: false), "\(end)")
     }
   }
@@ -209,7 +231,9 @@ struct HostPacketTests {
         """
       ])
     func reaches(_ target: String, _ port: UInt16, expecting: Bool) throws -> Bool {
-      try fabric.connects(host, inside, target.contains(":") ? "fd00:3::2" : "198.51.100.2", port, by: SocketAddress(address(target), port: port), expecting: expecting)
+      try fabric.connects(
+        host, inside, target.contains(":") ? "fd00:3::2" : "198.51.100.2", port, by: SocketAddress(address(target), port: port),
+        expecting: expecting)
     }
     let targets = ["203.0.113.1", "2001:db8::1"]
     for deny in [FilterSettings.Deny.drop, .reject] {
@@ -219,7 +243,8 @@ struct HostPacketTests {
       try fabric.apply(.settings(settings), .hostEndpoint(hostKey("out"), hostPlan()))
       for target in targets { #expect(try reaches(target, 80, expecting: true), "\(target)") }
       try fabric.apply(
-        .policy(globalKey("web"), PolicyPlan(egress: [Self.tcp(.allow, 80)])), .hostEndpoint(hostKey("in"), hostPlan("in", normal: TierLists(egress: tiers("web")))))
+        .policy(globalKey("web"), PolicyPlan(egress: [Self.tcp(.allow, 80)])),
+        .hostEndpoint(hostKey("in"), hostPlan("in", normal: TierLists(egress: tiers("web")))))
       for target in targets {
         #expect(try reaches(target, 80, expecting: true), "\(target)")
         #expect(try !reaches(target, 81, expecting: false), "\(target)")
@@ -229,9 +254,13 @@ struct HostPacketTests {
     }
     // Forwarded packets whose destination was translated are not the host's own.
     try fabric.sandbox.run(
-      host, "nft", ["add chain inet foreign pre { type nat hook prerouting priority -100; }; add rule inet foreign pre ip daddr 192.0.2.1 tcp dport 8080 dnat ip to 198.51.100.2:80"])
+      host, "nft",
+      [
+        "add chain inet foreign pre { type nat hook prerouting priority -100; }; add rule inet foreign pre ip daddr 192.0.2.1 tcp dport 8080 dnat ip to 198.51.100.2:80"
+      ])
     try fabric.apply(.hostEndpointRemoved(hostKey("out")), .hostEndpoint(hostKey("in"), hostPlan("in")))
-    #expect(try fabric.connects(fabric.outside, inside, "198.51.100.2", 80, by: SocketAddress(address("192.0.2.1"), port: 8080), expecting: true))
+    #expect(
+      try fabric.connects(fabric.outside, inside, "198.51.100.2", 80, by: SocketAddress(address("192.0.2.1"), port: 8080), expecting: true))
   }
 
   @Test("An endpoint for all interfaces polices those that have no other and are not excluded, new ones at once, and no workload's")
@@ -244,7 +273,9 @@ struct HostPacketTests {
     fabric.rig.renderer.observe(interfaces: ["out": [address("192.0.2.1")], "in": [address("198.51.100.1")]])
     try fabric.apply(
       .settings(settings), .policy(globalKey("transit"), PolicyPlan(ingress: [Self.tcp(.allow, 80)])),
-      .hostEndpoint(hostKey("all"), hostPlan("*", normal: TierLists(ingress: tiers("transit")), forward: TierLists(ingress: tiers("transit")), preDNAT: TierLists())))
+      .hostEndpoint(
+        hostKey("all"),
+        hostPlan("*", normal: TierLists(ingress: tiers("transit")), forward: TierLists(ingress: tiers("transit")), preDNAT: TierLists())))
     for end in Self.ends {
       #expect(try fabric.connects(outside, host, end.host, 80, expecting: true), "\(end)")
       #expect(try !fabric.connects(outside, host, end.host, 81, expecting: false), "\(end)")
@@ -289,7 +320,8 @@ struct HostPacketTests {
     settings.filter.deny = .reject
     settings.filter.markMask = 0x0000_0c00
     try fabric.apply(
-      .settings(settings), .policy(policyKey("web"), PolicyPlan(ingress: [Self.tcp(.allow, 80)])), fabric.endpoint(1, ingress: PacketTests.tier),
+      .settings(settings), .policy(policyKey("web"), PolicyPlan(ingress: [Self.tcp(.allow, 80)])),
+      fabric.endpoint(1, ingress: PacketTests.tier),
       .policy(globalKey("transit"), PolicyPlan(ingress: [Self.tcp(.allow, 80), Self.tcp(.deny, 81), Self.tcp(.pass, 82)])),
       .hostEndpoint(hostKey("out"), hostPlan(normal: TierLists(ingress: tiers("transit")), forward: TierLists(ingress: tiers("transit")))))
     for end in Self.ends {
@@ -307,7 +339,9 @@ struct HostPacketTests {
 
 extension Fabric {
   /// Whether a connection to `by`, which somebody translates, arrives at `target`.
-  func connects(_ from: NetworkNamespace, _ to: NetworkNamespace, _ target: String, _ port: UInt16, by: SocketAddress, expecting: Bool) throws -> Bool {
+  func connects(_ from: NetworkNamespace, _ to: NetworkNamespace, _ target: String, _ port: UInt16, by: SocketAddress, expecting: Bool)
+    throws -> Bool
+  {
     let listener = try socket(in: to) { try Socket.listening(on: SocketAddress(address(target), port: port)) }
     let client = try socket(in: from) { try Socket.tcp(by.address.family) }
     _ = try client.connect(to: by)

@@ -1,6 +1,7 @@
 /// The host's own interfaces and their addresses, as the kernel tells of them: what host endpoints are matched with.
 ///
-/// Interfaces of workloads are left out. An interface is there as long as it exists, whether or not it is up: it is policed from its first packet.
+/// Interfaces of workloads are left out. An interface is there as long as it exists, whether or not it is up: it is policed from its first
+/// packet.
 
 public import Addresses
 public import NetlinkEdge

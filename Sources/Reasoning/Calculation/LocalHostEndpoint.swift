@@ -22,7 +22,8 @@ struct LocalHostEndpoint: Sendable {
 }
 
 extension HostCalculation {
-  /// A policy is in one list: untracked, pre-DNAT, or normal; a normal one with `applyOnForward` is in the list for forwarded packets as well.
+  /// A policy is in one list: untracked, pre-DNAT, or normal; a normal one with `applyOnForward` is in the list for forwarded packets as
+  /// well.
   func hostEndpointPlan(_ spec: HostEndpointSpec, matches: Set<Int>) -> HostEndpointPlan {
     func lists(_ belongs: (PolicySpec) -> Bool) -> TierLists {
       // Staged policies are asked for workloads' packets only.

@@ -1,7 +1,8 @@
-/// The host's own interfaces. Each place asks a map by the interface's name; what is in no map is not policed, unless one endpoint is for all.
+/// The host's own interfaces. Each place asks a map by the interface's name; what is in no map is not policed, unless one endpoint is for
+/// all.
 ///
-/// Before policy come, in this order: what was allowed before connection tracking or translation, the cluster's own tunnels, live connections, neighbour discovery, and
-/// the failsafe ports. Forwarded packets know no failsafe ports.
+/// Before policy come, in this order: what was allowed before connection tracking or translation, the cluster's own tunnels, live
+/// connections, neighbour discovery, and the failsafe ports. Forwarded packets know no failsafe ports.
 
 import Addresses
 import HostPlans
@@ -26,7 +27,9 @@ extension BaseRuleset {
     }
     addFailsafes()
     chains[N.hostInput] = Chain(
-      allowedEarly(hosts.allowsEarly) + tunnelsAmongHosts(.ingress) + liveConnections + discoveryAccepted + [.init(.jump(N.failsafe(.ingress)))]
+      allowedEarly(hosts.allowsEarly) + tunnelsAmongHosts(.ingress) + liveConnections + discoveryAccepted + [
+        .init(.jump(N.failsafe(.ingress)))
+      ]
         + invalid(.input)
         + dispatch(.input))
     chains[N.hostOutput] = Chain(
@@ -35,9 +38,11 @@ extension BaseRuleset {
           // Only where the packet leaves is its interface known: the translation may have led it to another.
           ChainRule(.connectionStatus(.destinationNAT), .accept), .init(.jump(N.failsafe(.egress))),
         ] + invalid(.output) + dispatch(.output))
-    chains[N.hostTranslated] = Chain(hook: ChainHook(.postrouting, priority: -150), [
-      ChainRule(.connectionStatus(.destinationNAT), .match(.inputIndex, .equal, KeyOctets.host32(0)), .goto(N.hostTranslatedTo))
-    ])
+    chains[N.hostTranslated] = Chain(
+      hook: ChainHook(.postrouting, priority: -150),
+      [
+        ChainRule(.connectionStatus(.destinationNAT), .match(.inputIndex, .equal, KeyOctets.host32(0)), .goto(N.hostTranslatedTo))
+      ])
     chains[N.hostTranslatedTo] = Chain(toWorkloads + liveConnections + [.init(.jump(N.failsafe(.egress)))] + dispatch(.translated))
     // Before the question of what a workload may send, and behind that of what one may receive.
     if hosts.has(.forwardIn) {
@@ -67,7 +72,8 @@ extension BaseRuleset {
     if hosts.allowsEarly {
       var rules = [unmark]
       if hosts.has(.untrackedIn) {
-        rules += discoveryAccepted + [.init(.jump(N.failsafe(.ingress))), .init(.jump(N.failsafeReplies(.egress)))] + dispatch(.untrackedIn)
+        rules +=
+          discoveryAccepted + [.init(.jump(N.failsafe(.ingress))), .init(.jump(N.failsafeReplies(.egress)))] + dispatch(.untrackedIn)
       }
       chains[N.hostUntrackedFrom] = Chain(rules)
     }
@@ -103,7 +109,8 @@ extension BaseRuleset {
   private var toWorkloads: [ChainRule] { each(.outputName, .accept) }
 
   private func allowedEarly(_ isPossible: Bool) -> [ChainRule] {
-    isPossible ? [ChainRule(.markBitsSet(mark.accept), .counter, .accept, comment: "allowed before connection tracking or translation")] : []
+    isPossible
+      ? [ChainRule(.markBitsSet(mark.accept), .counter, .accept, comment: "allowed before connection tracking or translation")] : []
   }
   private var liveConnections: [ChainRule] { [ChainRule(.connectionState([.established, .related]), .counter, .accept)] }
 
@@ -143,7 +150,8 @@ extension BaseRuleset {
           let address: Field = isSource ? .source(net.family) : .destination(net.family)
           rules.append(
             ChainRule(
-              .family(net.family), .transport(entry.ipProtocol.number), .port(port, in: entry.port...entry.port), .address(address, in: net),
+              .family(net.family), .transport(entry.ipProtocol.number), .port(port, in: entry.port...entry.port),
+              .address(address, in: net),
               .counter, .accept, comment: note))
         }
         chains[isReply ? N.failsafeReplies(direction) : set] = Chain(rules)

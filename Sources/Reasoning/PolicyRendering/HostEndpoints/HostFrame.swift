@@ -49,7 +49,8 @@ enum HostPlace: Hashable, CaseIterable {
     }
     return switch self {
     case .input, .output: PolicyGroup(.normal, direction, endpoint.normal[direction], profiles: endpoint.profiles)
-    case .translated: PolicyGroup(settings.filter.deny == .reject ? .late : .normal, direction, endpoint.normal[direction], profiles: endpoint.profiles)
+    case .translated:
+      PolicyGroup(settings.filter.deny == .reject ? .late : .normal, direction, endpoint.normal[direction], profiles: endpoint.profiles)
     case .forwardIn, .forwardOut: group(.forward, endpoint.forward)
     case .untrackedIn, .untrackedOut: group(.untracked, endpoint.untracked)
     case .preDNAT: group(.preDNAT, endpoint.preDNAT)

@@ -50,7 +50,8 @@ public struct InterfaceResolution: Equatable, Sendable {
     let named = holders
     var taken: Set<ResourceKey> = []
     var lost: [ResourceKey: (interface: String, holder: ResourceKey)] = [:]
-    for (interface, addresses) in (observed ?? [:]).sorted(by: { $0.key < $1.key }) where !isWorkload(interface) && !excluded.contains(interface) {
+    for (interface, addresses) in (observed ?? [:]).sorted(by: { $0.key < $1.key })
+    where !isWorkload(interface) && !excluded.contains(interface) {
       for (key, endpoint) in endpoints.sorted(by: { $0.key < $1.key }) where endpoint.interfaceName.isEmpty {
         guard endpoint.expectedAddresses.contains(where: addresses.contains) else { continue }
         if let holder = named[interface] ?? holders[interface] {
