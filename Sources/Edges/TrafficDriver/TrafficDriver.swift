@@ -1,12 +1,12 @@
 /// Limits the bandwidth of workloads that ask for it, by token buckets of the kernel's traffic control.
 ///
 /// What a workload receives leaves the host through the host's end of its cable: a bucket there. What it sends arrives there, where nothing
-/// can queue: it takes a detour over a device of its own (ifb, one per workload that asks), whose bucket holds it back, and comes back as if
+/// can queue: it takes a detour over a device of its own (ifb, one per workload that asks), whose bucket holds it back, and returns as if
 /// it arrived now, so that rules see the interface that it came from.
 ///
 /// Hazards and the answers:
 /// - An interface with limits may be another one by now (same name, new index): everything is compared anew.
-/// - Others set queues as well (the bandwidth plugin, an administrator). Ours are known: the bucket by its handle, the detour by its device's
+/// - Others set queues as well (the bandwidth plugin, an administrator). Ours are known: the bucket by its handle, the detour by the device's
 ///   name. What is not ours goes only where a limit of ours must stand; without a limit nothing is touched and nothing is read.
 /// - A cable that goes leaves its device behind: devices of ours that nobody wants are deleted, also those of an agent that died.
 /// - A bucket smaller than one packet lets nothing pass: it holds at least a packet of the interface's size.

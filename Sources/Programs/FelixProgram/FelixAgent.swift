@@ -413,8 +413,7 @@ final class FelixAgent {
     }
   }
 
-  /// Flows to a floating address go on to where it led when they began. One that comes is noted as well: flows that it had from here to
-  /// where it was before would never arrive.
+  /// Flows go on to where a floating address led when they began: those of one that goes, and of one that comes, are forgotten.
   private func noteFloating(_ old: [IPAddress: IPAddress], _ new: [IPAddress: IPAddress]) {
     guard old != new else { return }
     for address in Set(old.keys).union(new.keys) where old[address] != new[address] { holders.giveUp(address, by: nil) }

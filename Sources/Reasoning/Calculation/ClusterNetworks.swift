@@ -48,7 +48,7 @@ struct ClusterNetworks: Sendable {
     }
   }
 
-  /// Disabled pools count: their addresses are in use until their workloads go. A pool for nothing but load balancers does not: its addresses
+  /// Disabled pools count: their addresses are in use until their workloads go. A pool for load balancers alone does not: its addresses
   /// are no workload's.
   private static func networks(of pool: IPPoolSpec) -> [IPSetID: Set<IPPrefix>] {
     if pool.allowedUses == [.loadBalancer] { return [:] }

@@ -1,4 +1,4 @@
-/// What an endpoint's quality of service needs in the ruleset: chains of its own with its limits and its mark, and the elements that lead there.
+/// What an endpoint's quality of service needs in the ruleset: chains of its own with limits and mark, and the elements that lead there.
 ///
 /// A limit that changes gets its chain anew, and with it begins to count anew: packets within a second, connections until they end.
 
@@ -28,7 +28,8 @@ struct EndpointLimits {
           KernelNames.connections(direction), interface,
           [
             ChainRule(
-              .transport(6), .connectionsAbove(UInt32(clamping: count)), .counter, .reject(.tcpReset), comment: "\(direction.word)MaxConnections")
+              .transport(6), .connectionsAbove(UInt32(clamping: count)), .counter, .reject(.tcpReset),
+              comment: "\(direction.word)MaxConnections")
           ])
       }
     }

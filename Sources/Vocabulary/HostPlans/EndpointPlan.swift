@@ -41,7 +41,7 @@ public struct EndpointPlan: Hashable, Sendable {
   public var egress: [TierPlan]
   /// Names of profiles, consulted in order when no tier decided. A name without a profile denies.
   public var profiles: [String]
-  /// Floating addresses in effect: what is sent to the key arrives at the value, an address of the endpoint. A key leads to one endpoint only.
+  /// Floating addresses in effect: what is sent to the key arrives at the value, an address of the endpoint. A key leads to one endpoint.
   public var floating: [IPAddress: IPAddress] = [:]
   /// Limits and marks; nil where there are none.
   public var qos: QoSControls?

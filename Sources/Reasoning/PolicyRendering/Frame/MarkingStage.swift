@@ -1,4 +1,4 @@
-/// Packets that leave the cluster bear the code point that their workload asks for (DSCP, RFC 2474). Behind routing and before addresses are
+/// Packets that leave the cluster bear the code point that their workload asks for (DSCP, RFC 2474). Behind routing, before addresses are
 /// translated: the source is still the workload's.
 
 import Addresses

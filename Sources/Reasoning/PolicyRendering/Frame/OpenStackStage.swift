@@ -41,13 +41,14 @@ extension BaseRuleset {
     }
   }
 
-  /// The metadata service may listen on the loopback address alone; then packets to 127.0.0.0/8 are routed from these interfaces, and what an
+  /// The metadata service may listen on the loopback address alone; then packets to 127.0.0.0/8 are routed from its interfaces, and what an
   /// instance itself sends there must not arrive at the host's other loopback services.
   var loopbackGuard: [ChainRule] {
     guard servesInstances else { return [] }
     return [
       ChainRule(
-        .family(.v4), .address(.destination(.v4), in: IPPrefix("127.0.0.0/8")!), .counter, .drop, comment: "to the host's loopback addresses")
+        .family(.v4), .address(.destination(.v4), in: IPPrefix("127.0.0.0/8")!), .counter, .drop,
+        comment: "to the host's loopback addresses")
     ]
   }
 

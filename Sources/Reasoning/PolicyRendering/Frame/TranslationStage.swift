@@ -1,4 +1,4 @@
-/// Addresses of connections are translated: floating addresses and OpenStack's metadata on the way in, pools with natOutgoing on the way out.
+/// Addresses of connections are translated: floating addresses and OpenStack's metadata on the way in, natOutgoing on the way out.
 ///
 /// The kernel shows a connection's first packet to these chains and translates the rest by itself: an established packet pays nothing here,
 /// and a change of pools concerns the connections that come after it. Policy stands behind the first translation and before the second,
