@@ -195,14 +195,14 @@ public struct RandomCluster: Sendable {
   }
 
   private mutating func namespaceSelector() -> String {
-    pick(["all()", "global()", "env == 'prod'", "env != 'prod'", "projectcalico.org/name == 'a'", "!has(env)", "all() && has(env)"])
+    pick(["all()", "all()", "global()", "env == 'prod'", "env != 'prod'", "projectcalico.org/name == 'a'", "!has(env)", "all() && has(env)"])
   }
 
   // MARK: Rules
 
   private mutating func rules(upTo limit: Int) -> [Rule] { (0..<Int.random(in: 0...limit, using: &random)).map { _ in rule() } }
 
-  private mutating func rule() -> Rule {
+  mutating func rule() -> Rule {
     var rule = Rule(pick([.allow, .allow, .allow, .deny, .deny, .log, .pass]))
     rule.ipProtocol = pick([nil, .tcp, .tcp, .udp, .udp, .sctp, .icmp, .icmpv6, NetworkProtocol(number: 47)])
     if rule.ipProtocol == nil, chance(15) { rule.notProtocol = pick([.tcp, .udp, .sctp, .icmp, .icmpv6]) }
@@ -222,7 +222,7 @@ public struct RandomCluster: Sendable {
     if chance(20) { side.notNets = some(Self.nets, upTo: 2) }
     if chance(40) { side.selector = selector() }
     if chance(20) { side.notSelector = selector() }
-    if chance(20) { side.namespaceSelector = namespaceSelector() }
+    if chance(25) { side.namespaceSelector = namespaceSelector() }
     if chance(15) {
       side.serviceAccounts = pick([
         ServiceAccountMatch(names: ["sa1"]), ServiceAccountMatch(selector: "tier == 'gold'"),

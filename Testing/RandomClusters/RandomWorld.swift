@@ -36,6 +36,17 @@ public struct RandomWorld: Sendable {
 
   public let seed: UInt64
   public private(set) var resources: [Resource] = []
+  /// The same a moment earlier: the labels and accounts were another endpoint's, so that on the way sets lose members and gain some.
+  public var before: [Resource] {
+    let labels = resources.filter { $0.kind == .workloadEndpoint }.map(\.metadata.labels)
+    var next = labels.dropFirst() + labels.prefix(1)
+    return resources.map { resource in
+      guard resource.kind == .workloadEndpoint else { return resource }
+      var earlier = resource
+      earlier.metadata.labels = next.removeFirst()
+      return earlier
+    }
+  }
   public private(set) var flows: [Flow] = []
 
   public init(seed: UInt64, flows count: Int, hasHostEndpoints: Bool = true) {
@@ -68,6 +79,15 @@ public struct RandomWorld: Sendable {
       add(Metadata(name: name, namespace: cluster.pick(["a", "b"])), .networkPolicy(cluster.policy(isGlobal: false)))
     }
     for name in ["g0", "g1", "g2", "g3"] where cluster.chance(60) { add(Metadata(name: name), .globalNetworkPolicy(cluster.policy(isGlobal: true))) }
+    // Long policies are folded into look-ups; short ones are not.
+    if cluster.chance(35) {
+      var spec = cluster.policy(isGlobal: true)
+      (spec.selector, spec.namespaceSelector, spec.serviceAccountSelector, spec.types) = ("", nil, nil, [.ingress, .egress])
+      spec.ingress = (0..<16).map { _ in cluster.rule() }
+      spec.egress = (0..<14).map { _ in cluster.rule() } + [Rule(.allow)]
+      if spec.preDNAT { (spec.egress, spec.types) = ([], [.ingress]) }
+      add(Metadata(name: "g9"), .globalNetworkPolicy(spec))
+    }
     for _ in 0..<2 where cluster.chance(40) {
       let (metadata, spec) = cluster.staged()
       add(metadata, spec)
@@ -77,7 +97,7 @@ public struct RandomWorld: Sendable {
         Metadata(name: name, namespace: cluster.pick(["a", "b"]), labels: cluster.labels()),
         .networkSet(NetworkSetSpec(nets: cluster.some(RandomCluster.nets, upTo: 4))))
     }
-    for name in ["gs0", "gs1"] where cluster.chance(50) {
+    for name in ["gs0", "gs1"] where cluster.chance(80) {
       add(Metadata(name: name, labels: cluster.labels()), .globalNetworkSet(NetworkSetSpec(nets: cluster.some(RandomCluster.nets, upTo: 4))))
     }
     for _ in 0..<2 where cluster.chance(50) {

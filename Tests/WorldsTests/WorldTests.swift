@@ -65,6 +65,7 @@ struct WorldTests {
     var (packets, allowed) = (0, 0)
     for seed in Self.seeds {
       let world = RandomWorld(seed: seed, flows: Self.packetsOfEach)
+      _ = try bench.enter(world.before)
       let answer = try play(world.resources, world.flows.map { Packet($0) }, on: bench)
       packets += world.flows.count
       allowed += answer.allowed

@@ -67,7 +67,8 @@ struct RuleRendering {
     for side in [plan.source, plan.destination] {
       for id in side.sets + side.notSets where context.content(of: id) != .nets { return "address set \(id) is missing" }
       for id in side.namedPorts + side.notNamedPorts where context.content(of: id) != .addressPorts { return "port set \(id) is missing" }
-      let hasPorts = !(side.ports + side.notPorts).isEmpty || !(side.namedPorts + side.notNamedPorts).isEmpty
+      // What answers for a service is of some protocol with ports: of any other nothing is in the set, and the rule matches nothing.
+      let hasPorts = !(side.ports + side.notPorts).isEmpty || !side.notNamedPorts.isEmpty
       if hasPorts, let ipProtocol = plan.ipProtocol, !ipProtocol.hasPorts { return "protocol \(ipProtocol) has no ports" }
     }
     if plan.icmp != nil || plan.notICMP != nil, let ipProtocol = plan.ipProtocol, ipProtocol != .icmp, ipProtocol != .icmpv6 {
