@@ -217,7 +217,7 @@ let package = Package(
       "PolicyRendering", "PolicyOracle", "Calculation", "Rulesets", "RulesetDriver", "NetlinkEdge", "KernelSandbox", "Sockets", "HostPlans", "Resources",
       "Addresses", "RandomClusters",
     ]),
-    tests("Netlink", ["Octets", "Deltas", "Sockets", "NetlinkMessages", "NetlinkEdge", "LinkDriver", "RouteDriver", "HostPlans", "Addresses", "KernelSandbox"]),
+    tests("Netlink", ["Octets", "Deltas", "Sockets", "NetlinkMessages", "NetlinkEdge", "LinkDriver", "RouteDriver", "TunnelDriver", "Resources", "HostPlans", "Addresses", "KernelSandbox"]),
     tests("Traffic", ["TrafficDriver", "NetlinkEdge", "NetlinkMessages", "KernelSandbox", "Sockets", "Addresses"]),
     tests("Ruleset", ["Rulesets", "RulesetDriver", "NetlinkEdge", "NetlinkMessages", "Addresses", "KernelSandbox"]),
     tests("Datastore", [

@@ -25,17 +25,18 @@ import claims_topologies
 import claims_tunnels
 import claims_verbs
 import claims_views
+import claims_vxlan
 import onehost
 from claims import Claims
 from labs import Lab
 
 GROUPS = [
     "labs", "observers", "explain", "gateway", "security", "addresses", "mobility", "status", "restart", "graceful", "podman", "etcd", "ipam", "datastores", "verbs",
-    "views", "errors", "interrupt", "topologies", "robust", "churn",
+    "views", "errors", "interrupt", "topologies", "vxlan", "robust", "churn",
     "hostends", "tunnels",
 ]
 # Groups that bring up what they need themselves.
-ALONE = {"graceful", "etcd", "ipam", "datastores", "verbs", "views", "errors", "interrupt", "topologies", "robust", "churn", "hostends", "tunnels"}
+ALONE = {"graceful", "etcd", "ipam", "datastores", "verbs", "views", "errors", "interrupt", "topologies", "vxlan", "robust", "churn", "hostends", "tunnels"}
 
 
 def main(words):
@@ -259,6 +260,9 @@ def main(words):
                     claim("strangers who send into a tunnel are not heard", claims_tunnels.strangers_are_not_heard, tunnelled)
             finally:
                 tunnelled.down()
+        if "vxlan" in wanted:
+            run.heading("VXLAN between hosts")
+            claims_vxlan.run_all(claim)
         if "robust" in wanted:
             run.heading("What others do to a host, with traffic running")
             onehost.run_group(claim, claims_robust.CLAIMS)

@@ -106,6 +106,12 @@ struct NaiveCalculation {
       word("serviceLoopPrevention") { plan.settings.filter.serviceLoops = .init(rawValue: $0)! }
     }
 
+    let routed = HostSettings(
+      ["default", "node.\(node)"].compactMap {
+        if case .felixConfiguration(let spec)? = facts.resources[ResourceKey(.felixConfiguration, name: $0)]?.spec { spec } else { nil }
+      })
+    (plan.settings.routing, plan.settings.tunnels) = (routed.routing, routed.tunnels)
+
     // Records of this host, the best claims first; each interface goes to the first record that names it.
     let records = facts.resources.values.filter {
       if case .workloadEndpoint(let spec) = $0.spec { spec.node == node && !spec.interfaceName.isEmpty } else { false }
@@ -205,6 +211,7 @@ struct NaiveCalculation {
       }
     }
     addFloating(&plan, records)
+    addRemote(to: &plan)
     addNetworks(&plan)
     for (id, demand) in demands {
       let content: IPSetPlan.Content =

@@ -43,7 +43,7 @@ struct PlanFollower {
         for policy in tier.policies + tier.staged.map(\.policy) { require(plan.policies[policy] != nil, "refers to the missing \(policy)") }
       }
     case .route(let prefix, let route): require(plan.routes[prefix] != route, "unchanged")
-    case .routeRemoved(let prefix): require(plan.routes[prefix] != nil, "unknown")
+    case .routeRemoved(let prefix), .routeHandedOver(let prefix): require(plan.routes[prefix] != nil, "unknown")
     case .tunnel(let kind, let tunnel): require(plan.tunnels[kind] != tunnel, "unchanged")
     case .tunnelPeer(let peer, let far): require(plan.tunnelPeers[peer] != far, "unchanged")
     case .tunnelDemand(let kind, let demand): require(plan.tunnelDemands[kind] != demand, "unchanged")

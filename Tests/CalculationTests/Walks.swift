@@ -127,6 +127,9 @@ func difference(_ got: HostPlan, _ wanted: HostPlan) -> String {
   compare("endpoint", got.endpoints, wanted.endpoints)
   compare("host endpoint", got.hostEndpoints, wanted.hostEndpoints)
   compare("route", got.routes, wanted.routes)
+  compare("tunnel", got.tunnels, wanted.tunnels)
+  compare("tunnel peer", got.tunnelPeers, wanted.tunnelPeers)
+  compare("tunnel demand", got.tunnelDemands, wanted.tunnelDemands)
   return lines.joined(separator: "\n")
 }
 

@@ -162,6 +162,7 @@ public final class LinkDriver {
 
   /// The host's own settings: forwarding on, in both families. Returns the number of changes.
   public func prepareHost() throws(NetlinkError) -> Int {
+    guard settings.forwards else { return 0 }
     var changed = 0
     var failure: SystemError?
     try inside {

@@ -37,10 +37,13 @@ public struct LinkSettings: Hashable, Sendable {
   /// it opens the host's loopback services to workloads as far as the policy towards the host lets them (CVE-2020-8558), and because
   /// the kernel then takes the gateway's address as a source: routes to workloads need a preferred source with it.
   public var routeLocalnet: Bool
-  public init(interfacePrefixes: [String] = ["cali"], ipv6: Bool = true, routeLocalnet: Bool = false) {
+  /// The host is made to forward; else that is left as it is.
+  public var forwards: Bool
+  public init(interfacePrefixes: [String] = ["cali"], ipv6: Bool = true, routeLocalnet: Bool = false, forwards: Bool = true) {
     self.interfacePrefixes = interfacePrefixes
     self.ipv6 = ipv6
     self.routeLocalnet = routeLocalnet
+    self.forwards = forwards
   }
   public func isWorkload(_ name: String) -> Bool { interfacePrefixes.contains { name.hasPrefix($0) } }
 }

@@ -10,6 +10,8 @@
 ///   `yielding` are the exception: what a BGP daemon has learned of a place far away gives way to what is here.
 /// - Another program replaces ours: its RTM_NEWROUTE on a key of ours makes us read back.
 /// - Interfaces come again under another index: routes name interfaces, and are resolved anew with every link event.
+/// - Two owners pass a route on without a gap: whoever gives it away leaves it for a while (`letGo`), or gives it the other's protocol
+///   (`handOver`), which the other takes for its own and leaves for `deletionGrace`.
 /// - The CNI server writes a workload's route before Felix hears of the workload: a route that just appeared is not deleted for
 ///   `deletionGrace`.
 
@@ -44,34 +46,52 @@ public final class RouteDriver {
   public let ownedInterfacePrefixes: [String]
   /// Whose routes ours may replace, in one step. Their owner hears of it from the kernel.
   public let yielding: Set<RouteProtocol>
+  /// Of routes on our interfaces: those of this protocol are ours as well, and all others if they are to be removed.
+  public let deviceProtocol: RouteProtocol
+  private let removesExternal: Bool
   private let deletionGrace: Duration
   private let netlink: RouteNetlink
 
-  private var specs: [IPPrefix: RouteSpec] = [:]
-  private var prefixesByDevice: [String: Set<IPPrefix>] = [:]
+  private struct Wish {
+    var spec: RouteSpec
+    /// Of the route that the kernel is asked for; nil while an interface is missing.
+    var key: Key?
+  }
+  private var wishes: [IPPrefix: Wish] = [:]
+  /// What is wanted over each interface; what is no longer is among it as well.
+  private var prefixesByDevice: [String: [IPPrefix]] = [:]
+  private var prefixesCounted = 0
   private var links: [UInt32: Link] = [:]
   private var linkIndexes: [String: UInt32] = [:]
   private var deltas = DeltaMap<Key, KernelRoute> { $0.isSatisfied(by: $1) }
-  private var keys: [IPPrefix: Key] = [:]
   /// Wanted routes (or hops of them) that wait for an interface.
   private var waiting: [IPPrefix: String] = [:]
   /// Refused by the kernel; tried again when something changed that may matter.
   private var refused: [Key: String] = [:]
-  private var standingByInterface: [UInt32: Set<Key>] = [:]
+  /// What stands over each interface; what has left it since is among it as well.
+  private var standingByInterface: [UInt32: [Key]] = [:]
+  private var standingCounted = 0
+  /// Next hops as they were made last: most routes of a batch have those of the one before.
+  private var hopsMade: (from: [RouteSpec.Hop], to: [NextHop])?
   private var appeared: [Key: MonotonicInstant] = [:]
   /// Until when another owner may take the place of what is no longer wanted.
   private var leaving: [Key: MonotonicInstant] = [:]
+  /// To be given, or given, to another owner, and when to look whether that one has it.
+  private var handing: [Key: (route: KernelRoute, until: MonotonicInstant)] = [:]
   private var needsReadBack = true
 
   public init(
     netlink: RouteNetlink, protocol: RouteProtocol, table: UInt32 = KernelRoute.mainTable, families: Set<IPFamily> = [.v4, .v6],
-    ownedInterfacePrefixes: [String] = [], yielding: Set<RouteProtocol> = [], deletionGrace: Duration = .zero
+    ownedInterfacePrefixes: [String] = [], deviceProtocol: RouteProtocol? = nil, removesExternal: Bool = true,
+    yielding: Set<RouteProtocol> = [], deletionGrace: Duration = .zero
   ) {
     self.netlink = netlink
     self.protocol = `protocol`
     self.table = table
     self.families = families
     self.ownedInterfacePrefixes = ownedInterfacePrefixes
+    self.deviceProtocol = deviceProtocol ?? `protocol`
+    self.removesExternal = removesExternal
     self.yielding = yielding
     self.deletionGrace = deletionGrace
   }
@@ -81,60 +101,61 @@ public final class RouteDriver {
   /// Nil: no route of ours to this prefix. Nothing is sent before `apply`.
   public func want(_ spec: RouteSpec?, for prefix: IPPrefix) {
     guard families.contains(prefix.family) else { return }
-    let before = specs[prefix]
-    guard before != spec else { return }
-    for hop in before?.hops ?? [] {
-      if let device = hop.device { prefixesByDevice[device]?.remove(prefix) }
+    let before = wishes[prefix]
+    guard before?.spec != spec else { return }
+    if before?.spec.hops != spec?.hops {
+      for hop in spec?.hops ?? [] { note(prefix, over: hop.device) }
     }
-    specs[prefix] = spec
-    for hop in spec?.hops ?? [] {
-      if let device = hop.device { prefixesByDevice[device, default: []].insert(prefix) }
-    }
-    resolve(prefix, spec)
+    resolve(prefix, spec, before?.key)
+    // As with what stands: lists are put in order now and then, and not with each change.
+    guard prefixesCounted > 4 * wishes.count + 1024 else { return }
+    prefixesByDevice = [:]
+    prefixesCounted = 0
+    for (prefix, wish) in wishes { for hop in wish.spec.hops { note(prefix, over: hop.device) } }
+  }
+  private func note(_ prefix: IPPrefix, over device: String?) {
+    guard let device else { return }
+    prefixesByDevice[device, default: []].append(prefix)
+    prefixesCounted += 1
   }
   /// No longer wanted, and another owner is to take its place: what stands is removed only after `grace`.
   public func letGo(_ prefix: IPPrefix, for grace: Duration, now: MonotonicInstant = .now) {
-    guard specs[prefix] != nil else { return }
-    if let key = keys[prefix], deltas.observed[key] != nil { leaving[key] = now + grace }
+    guard let wish = wishes[prefix] else { return }
+    if let key = wish.key, deltas.observed[key] != nil { leaving[key] = now + grace }
     want(nil, for: prefix)
   }
-  public var wantedCount: Int { specs.count }
+  /// No longer wanted here: another owner is to have it. What stands gets that owner's protocol in one step; if it still stands unchanged
+  /// after `grace`, nobody wants it, and it is removed.
+  public func handOver(_ prefix: IPPrefix, to other: RouteProtocol, for grace: Duration, now: MonotonicInstant = .now) {
+    if let key = wishes[prefix]?.key, let route = deltas.observed[key], isOurs(route) {
+      handing[key] = (route.with(protocol: other), now + grace)
+    }
+    want(nil, for: prefix)
+  }
+  public var wantedCount: Int { wishes.count }
   /// True when the kernel, as far as we know, is as wanted, and nothing waits.
   public var isSettled: Bool { deltas.isSettled && waiting.isEmpty && !needsReadBack }
   /// Routes of ours that stand, as last seen.
   public var standing: [KernelRoute] { Array(deltas.observed.values) }
   /// Whether the wanted route to `prefix` stands, as last seen; false if none is wanted.
   public func stands(_ prefix: IPPrefix) -> Bool {
-    guard waiting[prefix] == nil, let key = keys[prefix] else { return false }
+    guard waiting[prefix] == nil, let key = wishes[prefix]?.key else { return false }
     return !deltas.updateKeys.contains(key)
   }
 
-  private func resolve(_ prefix: IPPrefix) { resolve(prefix, specs[prefix]) }
+  private func resolve(_ prefix: IPPrefix) {
+    let wish = wishes[prefix]
+    resolve(prefix, wish?.spec, wish?.key)
+  }
   /// Most of the books below are empty most of the time; asking an empty one would cost a hash of the key all the same.
-  private func resolve(_ prefix: IPPrefix, _ spec: RouteSpec?) {
+  private func resolve(_ prefix: IPPrefix, _ spec: RouteSpec?, _ before: Key?) {
     if !waiting.isEmpty { waiting[prefix] = nil }
-    let before = keys[prefix]
     var route: KernelRoute?
     if let spec {
-      var hops: [NextHop] = []
-      for hop in spec.hops {
-        var index: UInt32?
-        if let device = hop.device {
-          guard let found = linkIndexes[device] else {
-            waiting[prefix] = "\(device) does not exist; retrying when it appears"
-            continue
-          }
-          guard links[found]?.isUp == true else {
-            waiting[prefix] = "\(device) is down; retrying when it is up"
-            continue
-          }
-          index = found
-        }
-        hops.append(NextHop(gateway: hop.gateway, interface: index, weight: hop.weight, isOnLink: hop.isOnLink))
-      }
+      let hops = nextHops(spec.hops, prefix)
       if !hops.isEmpty || !spec.type.isForwarding {
         route = KernelRoute(
-          prefix, nextHops: hops, type: spec.type, protocol: `protocol`, table: table, metric: spec.metric,
+          prefix, nextHops: hops, type: spec.type, protocol: spec.protocol ?? `protocol`, table: table, metric: spec.metric,
           preferredSource: spec.preferredSource)
       }
     }
@@ -144,13 +165,36 @@ public final class RouteDriver {
       deltas.want(nil, for: before)
       if !refused.isEmpty { refused[before] = nil }
     }
-    if before != key { keys[prefix] = key }
+    wishes[prefix] = spec.map { Wish(spec: $0, key: key) }
     if let route, let key {
       if !refused.isEmpty, deltas.wanted[key] != route { refused[key] = nil }
       deltas.want(route, for: key)
       if !appeared.isEmpty { appeared[key] = nil }
       if !leaving.isEmpty { leaving[key] = nil }
     }
+  }
+
+  /// Those that can be had now; of one that cannot, `waiting` has the reason.
+  private func nextHops(_ wanted: [RouteSpec.Hop], _ prefix: IPPrefix) -> [NextHop] {
+    if let hopsMade, hopsMade.from == wanted { return hopsMade.to }
+    var hops: [NextHop] = []
+    for hop in wanted {
+      var index: UInt32?
+      if let device = hop.device {
+        guard let found = linkIndexes[device] else {
+          waiting[prefix] = "\(device) does not exist; retrying when it appears"
+          continue
+        }
+        guard links[found]?.isUp == true else {
+          waiting[prefix] = "\(device) is down; retrying when it is up"
+          continue
+        }
+        index = found
+      }
+      hops.append(NextHop(gateway: hop.gateway, interface: index, weight: hop.weight, isOnLink: hop.isOnLink))
+    }
+    if hops.count == wanted.count { hopsMade = (wanted, hops) }
+    return hops
   }
 
   // MARK: Observing
@@ -168,6 +212,8 @@ public final class RouteDriver {
       guard route.table == table, families.contains(route.destination.family) else { return }
       if isOurs(route) {
         if deltas.observed[route.key] == nil, deltas.wanted[route.key] == nil { appeared[route.key] = now }
+        // Whoever stood in the way has made it ours.
+        if !refused.isEmpty { refused[route.key] = nil }
         stand(route, route.key)
       } else if deltas.observed[route.key] != nil {
         needsReadBack = true
@@ -185,6 +231,7 @@ public final class RouteDriver {
   /// Everything read anew: after a lost notification, and from time to time.
   public func resync() throws(NetlinkError) {
     let links = try netlink.links()
+    hopsMade = nil
     self.links = [:]
     linkIndexes = [:]
     for link in links {
@@ -193,12 +240,13 @@ public final class RouteDriver {
     }
     refused.removeAll()
     try readBack()
-    for prefix in specs.keys { resolve(prefix) }
+    for prefix in Array(wishes.keys) { resolve(prefix) }
   }
 
   private func isOurs(_ route: KernelRoute) -> Bool {
     if route.protocol == `protocol` { return true }
-    guard !ownedInterfacePrefixes.isEmpty, route.protocol != .kernel, route.nextHops.count == 1, let index = route.nextHops[0].interface,
+    guard !ownedInterfacePrefixes.isEmpty, route.protocol != .kernel, removesExternal || route.protocol == deviceProtocol,
+      route.nextHops.count == 1, let index = route.nextHops[0].interface,
       let link = links[index]
     else { return false }
     return ownedInterfacePrefixes.contains { link.name.hasPrefix($0) }
@@ -212,20 +260,32 @@ public final class RouteDriver {
     }
     deltas.observeAll(all)
     standingByInterface = [:]
+    standingCounted = 0
     for (key, route) in all { note(route, key) }
     needsReadBack = false
   }
 
   private func note(_ route: KernelRoute, _ key: Key) {
-    for hop in route.nextHops { if let index = hop.interface { standingByInterface[index, default: []].insert(key) } }
+    for hop in route.nextHops {
+      guard let index = hop.interface else { continue }
+      standingByInterface[index, default: []].append(key)
+      standingCounted += 1
+    }
+    // Routes that come and go, or change interfaces, leave their traces.
+    guard standingCounted > 4 * deltas.observed.count + 1024 else { return }
+    standingByInterface = [:]
+    standingCounted = 0
+    for (key, route) in deltas.observed { note(route, key) }
   }
   private func stand(_ route: KernelRoute?, _ key: Key) {
     let before = deltas.observed[key]?.nextHops ?? []
     deltas.observe(route, for: key)
     // Almost every change leaves the interface as it was, or there was none before.
     let after = route?.nextHops ?? []
-    for hop in before { if let index = hop.interface, !after.contains(where: { $0.interface == index }) { standingByInterface[index]?.remove(key) } }
-    if let route { return note(route, key) }
+    if let route {
+      if before.map(\.interface) != after.map(\.interface) { note(route, key) }
+      return
+    }
     if !appeared.isEmpty { appeared[key] = nil }
     if !leaving.isEmpty { leaving[key] = nil }
   }
@@ -233,6 +293,7 @@ public final class RouteDriver {
   private func update(_ link: Link) {
     let before = links[link.index]
     links[link.index] = link
+    hopsMade = nil
     if let before, before.name != link.name {
       if linkIndexes[before.name] == link.index { linkIndexes[before.name] = nil }
       linkIndexes[link.name] = link.index
@@ -247,13 +308,18 @@ public final class RouteDriver {
   private func remove(_ link: Link) {
     let name = links[link.index]?.name ?? link.name
     links[link.index] = nil
+    hopsMade = nil
     if linkIndexes[name] == link.index { linkIndexes[name] = nil }
     forgetRoutes(on: link.index)
     standingByInterface[link.index] = nil
     resolveAll(on: name)
   }
   private func resolveAll(on device: String) {
-    for prefix in prefixesByDevice[device] ?? [] { resolve(prefix) }
+    guard let all = prefixesByDevice[device] else { return }
+    let prefixes = Set(all).filter { wishes[$0]?.spec.hops.contains { $0.device == device } ?? false }
+    prefixesCounted += prefixes.count - all.count
+    prefixesByDevice[device] = Array(prefixes)
+    for prefix in prefixes { resolve(prefix) }
   }
   /// The wanted IPv4 routes on an interface may be gone.
   private func doubt(_ index: UInt32) {
@@ -262,8 +328,10 @@ public final class RouteDriver {
     }
   }
   private func forgetRoutes(on index: UInt32) {
-    for key in standingByInterface[index] ?? [] {
-      if let route = deltas.observed[key], route.nextHops.count > 1 { needsReadBack = true } else { stand(nil, key) }
+    for key in standingByInterface.removeValue(forKey: index) ?? [] {
+      standingCounted -= 1
+      guard let route = deltas.observed[key], route.nextHops.contains(where: { $0.interface == index }) else { continue }
+      if route.nextHops.count > 1 { needsReadBack = true } else { stand(nil, key) }
     }
   }
 
@@ -277,6 +345,7 @@ public final class RouteDriver {
       if links.isEmpty { try resync() } else { try readBack() }
     }
     var report = Report()
+    if !handing.isEmpty { try hand(&report, now) }
     var updates = deltas.pendingUpdates
     if !refused.isEmpty { updates.removeAll { refused[$0.key] != nil } }
     report.changed += try send(&updates)
@@ -314,6 +383,26 @@ public final class RouteDriver {
     return report
   }
 
+  private func hand(_ report: inout Report, _ now: MonotonicInstant) throws(NetlinkError) {
+    // Wanted again meanwhile: then it never went.
+    for key in handing.keys where deltas.wanted[key] != nil { handing[key] = nil }
+    let due = handing.filter { deltas.observed[$0.key] != nil }.map { ($0.key, $0.value.route) }
+    for ((key, _), error) in zip(due, try netlink.apply(due.map { .replaceRoute($0.1) })) {
+      if error != nil { handing[key] = nil } else {
+        stand(nil, key)
+        report.changed += 1
+      }
+    }
+    let over = handing.filter { $0.value.until <= now }
+    if !over.isEmpty {
+      var standing: Set<KernelRoute> = []
+      for other in Set(over.values.map(\.route.protocol)) { standing.formUnion(try netlink.routes(table: table, protocol: other)) }
+      _ = try netlink.apply(over.values.map(\.route).filter(standing.contains).map { .deleteRoute($0) })
+      for key in over.keys { handing[key] = nil }
+    }
+    if let next = handing.values.map(\.until).min() { report.again = min(report.again ?? next, next) }
+  }
+
   private func yieldingRoutes() throws(NetlinkError) -> Set<Key> {
     var keys: Set<Key> = []
     for other in yielding { for route in try netlink.routes(table: table, protocol: other) { keys.insert(route.key) } }
@@ -327,9 +416,15 @@ public final class RouteDriver {
     }
     var occupied: [(key: Key, value: KernelRoute)] = []
     var changed = 0
-    for ((key, route), error) in zip(updates, try netlink.apply(changes)) {
+    for (position, error) in try netlink.apply(changes).enumerated() {
+      let (key, route) = updates[position]
       guard let error else {
-        stand(route, key)
+        if case .addRoute = changes[position] {
+          deltas.settle(key, with: route)
+          note(route, key)
+        } else {
+          stand(route, key)
+        }
         if !appeared.isEmpty { appeared[key] = nil }
         changed += 1
         continue

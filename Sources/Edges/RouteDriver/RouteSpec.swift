@@ -27,12 +27,17 @@ public struct RouteSpec: Hashable, Sendable, CustomStringConvertible {
   /// 0 is the kernel's default: 0 for IPv4, 1024 for IPv6.
   public var metric: UInt32
   public var preferredSource: IPAddress?
+  /// Nil is the driver's own.
+  public var `protocol`: RouteProtocol?
 
-  public init(type: RouteType = .unicast, hops: [Hop] = [], metric: UInt32 = 0, preferredSource: IPAddress? = nil) {
+  public init(
+    type: RouteType = .unicast, hops: [Hop] = [], metric: UInt32 = 0, preferredSource: IPAddress? = nil, protocol: RouteProtocol? = nil
+  ) {
     self.type = type
     self.hops = hops
     self.metric = metric
     self.preferredSource = preferredSource
+    self.protocol = `protocol`
   }
   /// To a workload behind its interface.
   public static func device(_ name: String, metric: UInt32 = 0) -> RouteSpec { RouteSpec(hops: [Hop(device: name)], metric: metric) }

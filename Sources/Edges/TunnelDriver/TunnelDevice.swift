@@ -9,8 +9,8 @@ public struct TunnelDevice: Hashable, Sendable {
   public var name: String
   /// This host's address in the network that carries the tunnel; its interface says how large a packet may be.
   public var underlay: IPAddress
-  /// Its own.
-  public var address: IPAddress
+  /// Its own; nil while it has none.
+  public var address: IPAddress?
   public var mac: MACAddress?
   /// Nil: the underlay's, less what the tunnel puts around a packet.
   public var mtu: UInt32?
@@ -18,7 +18,7 @@ public struct TunnelDevice: Hashable, Sendable {
   public var id: UInt32
   public var port: UInt16
   public init(
-    kind: TunnelKind, name: String, underlay: IPAddress, address: IPAddress, mac: MACAddress? = nil, mtu: UInt32? = nil, id: UInt32 = 4096,
+    kind: TunnelKind, name: String, underlay: IPAddress, address: IPAddress? = nil, mac: MACAddress? = nil, mtu: UInt32? = nil, id: UInt32 = 4096,
     port: UInt16 = 4789
   ) {
     self.kind = kind

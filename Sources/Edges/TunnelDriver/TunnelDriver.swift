@@ -197,8 +197,8 @@ public final class TunnelDriver {
     guard let link else { return }
     update(link)
     var changes: [RouteNetlinkChange] = []
-    if let change = Self.change(link, device, mtu: device.mtu ?? underlay.mtu.subtractingReportingOverflow(kind.overhead).partialValue) {
-      changes.append(.changeLink(index: link.index, change))
+    changes += Self.changes(link, device, mtu: device.mtu ?? (underlay.mtu > kind.overhead ? underlay.mtu - kind.overhead : underlay.mtu)).map {
+      .changeLink(index: link.index, $0)
     }
     changes += Self.addressChanges(
       try netlink.addresses(family: nil, interface: link.index), device, interface: link.index)
@@ -221,25 +221,27 @@ public final class TunnelDriver {
     return standing.id == device.id && standing.port == device.port && !standing.learns && standing.local?.family == device.underlay.family
   }
 
-  static func change(_ link: Link, _ device: TunnelDevice, mtu: UInt32) -> LinkChange? {
-    var change = LinkChange()
-    if link.mtu != mtu { change.mtu = mtu }
-    if device.kind.isVXLAN {
-      if let mac = device.mac, link.mac != mac { change.mac = mac }
-      if link.vxlan?.local != device.underlay { change.vxlan = device.vxlan }
-    }
-    if !link.isUp { change.isUp = true }
-    return change == LinkChange() ? nil : change
+  /// Size and VXLAN's options go in messages of their own: the kernel refuses both in one.
+  static func changes(_ link: Link, _ device: TunnelDevice, mtu: UInt32) -> [LinkChange] {
+    var changes: [LinkChange] = []
+    if device.kind.isVXLAN, link.vxlan?.local != device.underlay { changes.append(LinkChange(vxlan: device.vxlan)) }
+    var rest = LinkChange()
+    if link.mtu != mtu { rest.mtu = mtu }
+    if device.kind.isVXLAN, let mac = device.mac, link.mac != mac { rest.mac = mac }
+    if !link.isUp { rest.isUp = true }
+    if rest != LinkChange() { changes.append(rest) }
+    return changes
   }
 
   /// The tunnel's address and no other of its family. The address is there before the old one goes.
   static func addressChanges(_ standing: [AssignedAddress], _ device: TunnelDevice, interface: UInt32) -> [RouteNetlinkChange] {
-    let wanted = AssignedAddress(
-      interface: interface, address: InterfaceAddress(device.address, length: UInt8(device.address.family.bits)),
-      flags: device.address.family == .v6 ? .noDuplicateDetection : [])
+    let wanted = device.address.map {
+      AssignedAddress(
+        interface: interface, address: InterfaceAddress($0, length: UInt8($0.family.bits)), flags: $0.family == .v6 ? .noDuplicateDetection : [])
+    }
     var changes: [RouteNetlinkChange] = []
-    if !standing.contains(where: { $0.address == wanted.address }) { changes.append(.setAddress(wanted)) }
-    for other in standing where other.address != wanted.address && other.address.address.family == device.address.family {
+    if let wanted, !standing.contains(where: { $0.address == wanted.address }) { changes.append(.setAddress(wanted)) }
+    for other in standing where other.address != wanted?.address && other.address.address.family == device.kind.family {
       if !other.address.address.isLinkLocal { changes.append(.deleteAddress(other)) }
     }
     return changes

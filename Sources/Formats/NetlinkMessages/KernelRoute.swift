@@ -122,8 +122,8 @@ public struct KernelRoute: Hashable, Sendable, CustomStringConvertible {
     self.metric = metric == 0 && destination.family == .v6 ? Self.ipv6MetricDefault : metric
     self.preferredSource = preferredSource
     var hops = type.isForwarding ? nextHops : []
-    // Weights compare next hops, so the weight of an only one says nothing.
-    if hops.count == 1 { hops[0].weight = 1 } else { hops.sort() }
+    // Weights compare next hops, so the weight of an only one says nothing. Many routes share one list: it is written only if need be.
+    if hops.count > 1 { hops.sort() } else if hops.count == 1, hops[0].weight != 1 { hops[0].weight = 1 }
     self.nextHops = hops
     if destination.family == .v6 {
       self.scope = .universe
@@ -138,6 +138,12 @@ public struct KernelRoute: Hashable, Sendable, CustomStringConvertible {
   /// Stops what nothing more specific takes.
   public static func blackhole(_ destination: IPPrefix, protocol: RouteProtocol) -> KernelRoute {
     KernelRoute(destination, type: .blackhole, protocol: `protocol`)
+  }
+
+  /// The same route of another owner.
+  public func with(protocol other: RouteProtocol) -> KernelRoute {
+    KernelRoute(
+      destination, nextHops: nextHops, type: type, protocol: other, table: table, metric: metric, scope: scope, preferredSource: preferredSource)
   }
 
   public var key: Key { Key(destination: destination, metric: metric) }

@@ -77,6 +77,8 @@ public struct BGPPlan: Hashable, Sendable {
   public var poolsNotExported: Set<IPPrefix>
   /// Pools, disabled ones as well, whose routes between hosts are written to the kernel here (true) or by Felix, if by anybody.
   public var carriedHere: [IPPrefix: Bool]
+  /// The metric that routes of this host and those learned have in the kernel, unless they are preferred.
+  public var normalMetrics: [IPFamily: UInt32]
   /// What could not be done as the resources say, with the reason.
   public var problems: [String]
 
@@ -88,6 +90,7 @@ public struct BGPPlan: Hashable, Sendable {
     pools = []
     poolsNotExported = []
     carriedHere = [:]
+    normalMetrics = [:]
     problems = []
   }
 
@@ -116,6 +119,10 @@ public struct BGPPlan: Hashable, Sendable {
       if pool.disableBGPExport { poolsNotExported.insert(pool.cidr) } else { pools.insert(pool.cidr) }
     }
 
+    for (family, metric) in [
+      (IPFamily.v4, local?.ipv4NormalRoutePriority ?? global?.ipv4NormalRoutePriority),
+      (.v6, local?.ipv6NormalRoutePriority ?? global?.ipv6NormalRoutePriority),
+    ] { normalMetrics[family] = UInt32(clamping: metric ?? Int(RoutingTable.normalMetric)) }
     let carrier = local?.programClusterRoutes ?? global?.programClusterRoutes ?? .enabledNoEncapOnly
     for pool in resources.pools.values {
       let isCarried = pool.vxlanMode == .never && carrier != .disabled && (pool.ipipMode == .never || carrier == .enabled)

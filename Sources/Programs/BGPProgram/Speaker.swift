@@ -34,7 +34,7 @@ public final class Speaker {
     public var connectRetry: Duration = .seconds(5)
     public var multipathMax = 16
     /// How long a route stays for Felix to replace, when its pool is Felix' to carry from now on.
-    public var handOver: Duration = .seconds(10)
+    public var handOver: Duration = .seconds(30)
     /// Full read-back of the kernel's routes.
     public var resyncInterval: Duration = .seconds(60)
     public init() {}
@@ -94,7 +94,7 @@ public final class Speaker {
     table = RoutingTable(routerID: RouterID(rawValue: 0), multipathMax: options.multipathMax, hashSeed: UInt64.random(in: 1...UInt64.max))
     monitor = try RouteMonitor(RouteMonitor.linksAndAddresses + RouteMonitor.routes)
     netlink = try RouteNetlink()
-    driver = RouteDriver(netlink: netlink, protocol: .bgp)
+    driver = RouteDriver(netlink: netlink, protocol: .bgp, deletionGrace: options.handOver)
     let old = try netlink.routes(protocol: .bgp)
     isRestart = wasRunning || !old.isEmpty
     isDeferring = isRestart
@@ -129,7 +129,7 @@ public final class Speaker {
       table.receive(.identity(routerID: new.routerID, clusterID: new.clusterID))
       isKernelChanged = true
     }
-    if let new, let old, new.carriedHere != old.carriedHere {
+    if let new, let old, new.carriedHere != old.carriedHere || new.normalMetrics != old.normalMetrics {
       for (prefix, nextHops) in forwarding where !isHeld(prefix) { want(prefix, nextHops) }
     }
     listen(old)
@@ -356,7 +356,10 @@ public final class Speaker {
   private func originate() {
     if let plan {
       table.receive(
-        .exportPolicy(0, ExportPolicy(pools: plan.pools, poolsNotExported: plan.poolsNotExported, ownBlocks: view.ownBlocks)))
+        .exportPolicy(
+          0,
+          ExportPolicy(
+            pools: plan.pools, poolsNotExported: plan.poolsNotExported, ownBlocks: view.ownBlocks, normalMetrics: plan.normalMetrics)))
     }
     for prefix in originated.keys where view.ownRoutes[prefix] == nil { table.receive(.withdraw(prefix)) }
     for (prefix, metric) in view.ownRoutes where originated[prefix] != metric { table.receive(.originate(prefix, metric: metric)) }
@@ -383,7 +386,14 @@ public final class Speaker {
     for nextHop in nextHops {
       for hop in (resolutions[nextHop] ?? nil)?.hops ?? [] where !hops.contains(hop) { hops.append(hop) }
     }
-    driver.want(hops.isEmpty ? nil : RouteSpec(hops: hops), for: prefix)
+    driver.want(hops.isEmpty ? nil : RouteSpec(hops: hops, metric: metric(prefix)), for: prefix)
+  }
+
+  /// That of Felix' routes: what the two pass on to each other must be one route to the kernel, and an address that is here stands in the
+  /// place of what was learned of it.
+  private func metric(_ prefix: IPPrefix) -> UInt32 {
+    let normal = plan?.normalMetrics[prefix.family] ?? RoutingTable.normalMetric
+    return prefix.family == .v4 && normal == RoutingTable.normalMetric ? 0 : normal
   }
 
   private func applyToKernel() {

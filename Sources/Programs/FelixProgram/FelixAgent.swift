@@ -363,7 +363,7 @@ final class FelixAgent {
       if !report.problems.isEmpty { again(after: .seconds(1)) }
     }
     let areRoutesRight = attempt("routes") {
-      let report = try routes.apply()
+      let report = try routing.applyRoutes()
       kernelChanges += report.changed
       problems += report.problems.map(\.description)
       if let next = report.again { again(after: next - .now) }
@@ -402,7 +402,7 @@ final class FelixAgent {
       case .endpointRemoved(let key):
         touched.insert(key)
         noteFloating(plan.endpoints[key]?.floating ?? [:], [:])
-      case .route(let prefix, _), .routeRemoved(let prefix):
+      case .route(let prefix, _), .routeRemoved(let prefix), .routeHandedOver(let prefix):
         guard case .workload(let old)? = plan.routes[prefix] else { continue }
         // Also when a younger record takes an address that the older one still has.
         let key = endpointOf[old]
@@ -470,7 +470,9 @@ final class FelixAgent {
       names.insert(endpoint.interfaceName)
     }
     for case .route(let prefix, .workload(let name)) in changes { routes.want(workloadRoute(name, prefix), for: prefix) }
-    for address in holders.takeShifted() {
+    let converged = routing.takeConverged()
+    if let next = converged.next { again(after: next - .now) }
+    for address in holders.takeShifted().union(converged.over.map(\.address)) {
       if case .workload(let name)? = plan.routes[address.hostPrefix] { routes.want(workloadRoute(name, address.hostPrefix), for: address.hostPrefix) }
     }
     for name in names {
@@ -483,12 +485,9 @@ final class FelixAgent {
   }
   private var interfaceOf: [ResourceKey: String] = [:]
 
-  /// Calico's elevated route priority, of which its BGP speakers, and ours, make a higher preference.
-  static let arrivingMetric: UInt32 = 512
-
   private func workloadRoute(_ name: String, _ prefix: IPPrefix) -> RouteSpec {
     let isArriving = prefix.isHost && endpointOf[name].map { holders.isArriving(prefix.address, at: $0) } == true
-    return .device(name, metric: isArriving ? Self.arrivingMetric : 0)
+    return routing.workloadRoute(name, prefix, isArriving: isArriving)
   }
 
   /// Other prefixes or families: the drivers begin anew over the same kernel, and change only what differs.
@@ -521,7 +520,7 @@ final class FelixAgent {
       plan.routes[$0.hostPrefix] != .workload(interfaceName: endpoint.interfaceName)
     }) {
       problem = "address \(address) is routed to another endpoint"
-    } else if let address = endpoint.addresses.first(where: { !routes.stands($0.hostPrefix) }) {
+    } else if let address = endpoint.addresses.first(where: { !routing.stands($0.hostPrefix) }) {
       problem = "the route to \(address) is missing"
     }
     return ReadinessBoard.Progress(addresses: Set(endpoint.addresses), problem: problem, isInterfaceUp: link?.isUp ?? false)

@@ -43,10 +43,11 @@ final class HostRouting {
     (
       LinkDriver(
         netlink: netlink, namespace: namespace,
-        settings: LinkSettings(interfacePrefixes: settings.interfacePrefixes, ipv6: settings.ipv6)),
+        settings: LinkSettings(interfacePrefixes: settings.interfacePrefixes, ipv6: settings.ipv6, forwards: settings.routing.forwards)),
       RouteDriver(
-        netlink: netlink, protocol: .felix, ownedInterfacePrefixes: settings.interfacePrefixes, yielding: [.bgp, .bird],
-        deletionGrace: .seconds(10))
+        netlink: netlink, protocol: .felix, ownedInterfacePrefixes: settings.interfacePrefixes,
+        deviceProtocol: RouteProtocol(rawValue: settings.routing.deviceProtocol), removesExternal: settings.routing.removesExternal,
+        yielding: [.bgp, .bird], deletionGrace: .seconds(10))
     )
   }
 
@@ -96,9 +97,12 @@ final class HostRouting {
         } else {
           tunnels.want(nil, of: peer.node, on: peer.kind)
         }
-      case .route(_, .workload): break
+      case .route(let prefix, .workload): if !direct.isEmpty { direct[prefix] = nil }
       case .route(let prefix, let route): want(route, for: prefix)
       case .routeRemoved(let prefix): want(nil, for: prefix)
+      case .routeHandedOver(let prefix):
+        direct[prefix] = nil
+        routes.handOver(prefix, to: .bgp, for: .seconds(10))
       default: break
       }
     }
@@ -108,25 +112,67 @@ final class HostRouting {
     if !direct.isEmpty { direct[prefix] = nil }
     switch route {
     case nil, .workload?: routes.want(nil, for: prefix)
-    case .blackhole?: routes.want(.blackhole, for: prefix)
+    case .blackhole?: routes.want(RouteSpec(type: .blackhole, metric: metric(prefix)), for: prefix)
     case .direct(let gateway, let own)?:
       direct[prefix] = (gateway, own)
-      routes.want(directRoute(gateway, own), for: prefix)
+      routes.want(directRoute(gateway, own, prefix), for: prefix)
     case .tunnel(let kind, let gateway)?:
       routes.want(
-        RouteSpec(hops: [.init(gateway: gateway, device: settings.tunnels.deviceName(kind), isOnLink: true)]), for: prefix)
+        RouteSpec(hops: [.init(gateway: gateway, device: settings.tunnels.deviceName(kind), isOnLink: true)], metric: metric(prefix)),
+        for: prefix)
     }
   }
 
-  private func directRoute(_ gateway: IPAddress, _ own: IPAddress) -> RouteSpec {
+  /// The one that BGP's routes have: what two owners pass on to each other must be one route to the kernel.
+  ///
+  /// The default is written as no metric for IPv4 and counts as 1024: a stranger's route to the same address, which has none either, then
+  /// stands in the way and is told, where one beside ours would silently win.
+  private func metric(_ prefix: IPPrefix) -> UInt32 {
+    let normal = priorities(prefix).normal
+    return prefix.family == .v4 && normal == RoutingSettings.Priorities().normal ? 0 : normal
+  }
+  private func priorities(_ prefix: IPPrefix) -> RoutingSettings.Priorities {
+    prefix.family == .v4 ? settings.routing.priorities : settings.routing.prioritiesV6
+  }
+
+  /// A route that BGP prefers everywhere while the workload arrives, and for the time that the others' routes need afterwards.
+  func workloadRoute(_ name: String, _ prefix: IPPrefix, isArriving: Bool, now: MonotonicInstant = .now) -> RouteSpec {
+    if isArriving {
+      arriving.insert(prefix)
+      converging[prefix] = nil
+    } else if !arriving.isEmpty, arriving.remove(prefix) != nil {
+      converging[prefix] = now + settings.routing.convergence
+    }
+    let isElevated = isArriving || (converging[prefix].map { $0 > now } ?? false)
+    return RouteSpec(
+      hops: [.init(device: name)], metric: isElevated ? priorities(prefix).elevated : metric(prefix),
+      preferredSource: prefix.family == .v4 ? settings.routing.deviceSource : settings.routing.deviceSourceV6,
+      protocol: RouteProtocol(rawValue: settings.routing.deviceProtocol))
+  }
+  private var arriving: Set<IPPrefix> = []
+  private var converging: [IPPrefix: MonotonicInstant] = [:]
+  /// Prefixes whose time of preference is over, and when the next one's is.
+  func takeConverged(now: MonotonicInstant = .now) -> (over: [IPPrefix], next: MonotonicInstant?) {
+    guard !converging.isEmpty else { return ([], nil) }
+    let over = converging.filter { $0.value <= now }.map(\.key)
+    for prefix in over { converging[prefix] = nil }
+    return (over, converging.values.min())
+  }
+
+  /// Nothing is written into the FIB (`routeSyncDisabled`).
+  var isDisabled: Bool { settings.routing.isDisabled }
+  func applyRoutes() throws -> RouteDriver.Report { isDisabled ? RouteDriver.Report() : try routes.apply() }
+  func stands(_ prefix: IPPrefix) -> Bool { isDisabled || routes.stands(prefix) }
+
+  private func directRoute(_ gateway: IPAddress, _ own: IPAddress, _ prefix: IPPrefix) -> RouteSpec {
     let parent = parents[own] ?? tunnels.interface(holding: own)
     if let parent { parents[own] = parent }
-    return RouteSpec(hops: [.init(gateway: gateway, device: parent, isOnLink: parent != nil)])
+    return RouteSpec(hops: [.init(gateway: gateway, device: parent, isOnLink: parent != nil)], metric: metric(prefix))
   }
   private func renewParents() {
     for (address, parent) in parents where tunnels.interface(holding: address) != parent {
       parents[address] = nil
-      for (prefix, route) in direct where route.from == address { routes.want(directRoute(route.via, route.from), for: prefix) }
+      for (prefix, route) in direct where route.from == address { routes.want(directRoute(route.via, route.from, prefix), for: prefix) }
     }
   }
 

@@ -137,6 +137,12 @@ public struct ObjectColumn: Sendable {
         ObjectColumn("IPV6", field: "bgp.ipv6Address"),
         ObjectColumn("AGENT", isWide: true, agent), ObjectColumn("ENDPOINTS", isWide: true, endpoints),
         ObjectColumn("SESSIONS", isWide: true, sessions),
+        ObjectColumn("TUNNELS", isWide: true) { object, _ in
+          let ends = [("vxlan", "ipv4VXLANTunnelAddr"), ("vxlan", "ipv6VXLANTunnelAddr"), ("ipip", "bgp.ipv4IPIPTunnelAddr")].compactMap { word, path in
+            object.field(path.split(separator: ".").map(String.init))?.string.map { "\(word) \($0)" }
+          }
+          return TextTable.Cell(ends.joined(separator: ", "))
+        },
       ]
     case .profile:
       [

@@ -26,14 +26,18 @@ public struct ExportPolicy: Hashable, Sendable {
   public var poolsNotExported: Set<IPPrefix>
   /// Blocks that this host holds.
   public var ownBlocks: Set<IPPrefix>
+  /// The metric of an ordinary route of this host; one below it is that of a workload on its way here.
+  public var normalMetrics: [IPFamily: UInt32]
 
   public init(
-    acceptsAll: Bool = false, pools: Set<IPPrefix> = [], poolsNotExported: Set<IPPrefix> = [], ownBlocks: Set<IPPrefix> = []
+    acceptsAll: Bool = false, pools: Set<IPPrefix> = [], poolsNotExported: Set<IPPrefix> = [], ownBlocks: Set<IPPrefix> = [],
+    normalMetrics: [IPFamily: UInt32] = [:]
   ) {
     self.acceptsAll = acceptsAll
     self.pools = pools
     self.poolsNotExported = poolsNotExported
     self.ownBlocks = ownBlocks
+    self.normalMetrics = normalMetrics
   }
 
   public static let everything = ExportPolicy(acceptsAll: true)
@@ -58,7 +62,7 @@ public struct ExportPolicy: Hashable, Sendable {
 
   /// Prefixes outside these have the same verdict under both policies; nil means any prefix may differ.
   func changed(from old: ExportPolicy) -> Set<IPPrefix>? {
-    if acceptsAll != old.acceptsAll { return nil }
+    if acceptsAll != old.acceptsAll || normalMetrics != old.normalMetrics { return nil }
     return pools.symmetricDifference(old.pools).union(poolsNotExported.symmetricDifference(old.poolsNotExported))
       .union(ownBlocks.symmetricDifference(old.ownBlocks))
   }

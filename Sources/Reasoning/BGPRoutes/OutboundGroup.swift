@@ -192,7 +192,8 @@ extension RoutingTable {
     guard best >= 0, configuration.families.contains(prefix.family) else { return OutboundGroup.Announced() }
     let path = paths[Int(best)]
     // A metric below the normal one is that of a workload on its way here: its old host still announces the address.
-    let isCovered = path.peer == .local && arena.summaries[Int(path.attributes)].localPreference <= Self.localPreference(ofMetric: 0)
+    let normal = policies[configuration.policy]?.normalMetrics[prefix.family] ?? Self.normalMetric
+    let isCovered = path.peer == .local && arena.summaries[Int(path.attributes)].localPreference <= Self.localPreference(ofMetric: normal)
     guard policies[configuration.policy]?.accepts(prefix.prefix, isCovered: isCovered) ?? true else { return OutboundGroup.Announced() }
     let key = UInt64(UInt32(bitPattern: path.attributes)) << 32 | UInt64(UInt32(bitPattern: path.peer.rawValue)) << 1 & 0xffff_fffe
       | (prefix.family == .v4 ? 0 : 1)

@@ -75,12 +75,10 @@ struct ClusterMap: Sendable {
   }
   private func isAskedFor(_ kind: TunnelKind) -> Bool { pools.values.contains { $0.asks(for: kind) } }
 
-  /// This host's end, once its addresses are known.
+  /// This host's end. It is made before it has an address: as soon as others hear of the address they send into the tunnel.
   func plan(_ kind: TunnelKind, _ settings: HostSettings) -> TunnelPlan? {
-    guard isEnabled(kind, settings), let own, let underlay = own.addresses[kind.family]?.address, let address = own.tunnels[kind] else {
-      return nil
-    }
-    return TunnelPlan(underlay: underlay, address: address, mac: own.macs[kind])
+    guard isEnabled(kind, settings), let own, let underlay = own.addresses[kind.family]?.address else { return nil }
+    return TunnelPlan(underlay: underlay, address: own.tunnels[kind], mac: own.macs[kind])
   }
 
   func demand(_ kind: TunnelKind, _ settings: HostSettings) -> TunnelDemand? {
@@ -99,14 +97,14 @@ struct ClusterMap: Sendable {
     guard let facts = nodes[name], let underlay = facts.addresses[kind.family]?.address else { return nil }
     switch kind {
     case .vxlan, .vxlanV6:
-      return facts.tunnels[kind].map { TunnelPeerPlan(underlay: underlay, address: $0, mac: facts.macs[kind]) }
+      // One without an address for its end may be sending already, to those who have theirs.
+      return TunnelPeerPlan(underlay: underlay, address: facts.tunnels[kind], mac: facts.macs[kind])
     case .wireguard, .wireguardV6:
       guard let key = facts.keys[kind] else { return nil }
       var plan = TunnelPeerPlan(underlay: underlay, address: facts.tunnels[kind])
       plan.publicKey = key
       return plan
-    // A packet into this tunnel goes to the other host's own address: nothing to tell the kernel of.
-    case .ipip: return nil
+    case .ipip: return TunnelPeerPlan(underlay: underlay, address: facts.tunnels[kind])
     }
   }
 }

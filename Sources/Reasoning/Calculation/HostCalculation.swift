@@ -84,17 +84,22 @@ public struct HostCalculation: Sendable {
     changes += foldPolicies()
     changes += addressSets.drain()
     changes += planEndpoints()
+    changes += remote.drainTunnels()
     changes += networks.drain(
       ClusterNetworks.Needs(
         sparesHosts: settings.nat.sparesHosts, marksLeaving: !marking.isEmpty, stopsServiceLoops: settings.filter.serviceLoops != .disabled))
-    changes += remote.drainTunnels()
     for prefix in local.drain().union(remote.drain()) {
       // Whoever is here comes before whoever is elsewhere, and a block's rest goes nowhere.
       let elsewhere = remote.route(to: prefix)
       let route = local.workloadRoute(to: prefix) ?? elsewhere ?? (remote.countsBlocks ? local.blackhole(of: prefix) : nil)
-      guard routes[prefix] != route else { continue }
+      let before = routes[prefix]
+      guard before != route else { continue }
       routes[prefix] = route
-      changes.append(route.map { .route(prefix, $0) } ?? .routeRemoved(prefix))
+      if let route {
+        changes.append(.route(prefix, route))
+      } else {
+        changes.append(before!.isToAnotherHost && remote.isCarriedByBGP(prefix) ? .routeHandedOver(prefix) : .routeRemoved(prefix))
+      }
     }
     return changes.sorted { ($0.rank, $0.subject) < ($1.rank, $1.subject) }
   }
@@ -456,7 +461,7 @@ extension HostPlanChange {
     case .ipSet(let id, _), .ipSetMembers(let id, _, _), .ipSetRemoved(let id): id.text
     case .policy(let key, _), .endpoint(let key, _), .hostEndpoint(let key, _), .endpointRemoved(let key), .hostEndpointRemoved(let key),
       .policyRemoved(let key): key.description
-    case .route(let prefix, _), .routeRemoved(let prefix): prefix.description
+    case .route(let prefix, _), .routeRemoved(let prefix), .routeHandedOver(let prefix): prefix.description
     case .tunnel(let kind, _), .tunnelDemand(let kind, _): kind.rawValue
     case .tunnelPeer(let peer, _): peer.description
     }

@@ -142,15 +142,21 @@ struct RemoteRoutes: Sendable {
     }
     claims[prefix] = all.isEmpty ? nil : all
     dirty.insert(prefix)
+    // Who has what is behind a peer of WireGuard; a claim may have been won from, or lost to, another node.
+    let hasPeers = settings.tunnels.wireguard || settings.tunnels.wireguardV6
+    if hasPeers { for claim in all + [add, remove].compactMap({ $0 }) { dirtyNodes.insert(claim.node) } }
     // What a block covers needs no route of its own while both are of one host.
-    if (add ?? remove)?.kind == .block { for (inside, _) in claims.coveredBy(prefix) { dirty.insert(inside) } }
+    guard (add ?? remove)?.kind == .block else { return }
+    for (inside, others) in claims.coveredBy(prefix) {
+      dirty.insert(inside)
+      if hasPeers { for claim in others { dirtyNodes.insert(claim.node) } }
+    }
   }
 
   private mutating func count(_ prefix: IPPrefix, _ name: String, _ change: Int) {
     let number = (prefixes[name]?[prefix] ?? 0) + change
     prefixes[name, default: [:]][prefix] = number > 0 ? number : nil
     if prefixes[name]?.isEmpty == true { prefixes[name] = nil }
-    if settings.tunnels.wireguard || settings.tunnels.wireguardV6 { dirtyNodes.insert(name) }
   }
 
   // MARK: Answers
@@ -172,6 +178,12 @@ struct RemoteRoutes: Sendable {
       unreachable[prefix] = (name, reason)
       return nil
     }
+  }
+
+  /// Somebody else is there, and his routes are not for Felix to program.
+  func isCarriedByBGP(_ prefix: IPPrefix) -> Bool {
+    guard let name = claimant(of: prefix), name != node, case .notOurs = way(to: prefix, of: name) else { return false }
+    return true
   }
 
   /// The node that has the prefix, and needs a route to it that a wider one does not give already.
@@ -242,7 +254,8 @@ struct RemoteRoutes: Sendable {
         }
       }
       guard isSwitched || tunnels[kind] != nil else { continue }
-      for name in isSwitched ? Set(map.nodes.keys).union(peers.keys.lazy.filter { $0.kind == kind }.map(\.node)) : dirtyNodes {
+      let everybody = isSwitched || areTunnelsDirty && kind.isWireguard
+      for name in everybody ? Set(map.nodes.keys).union(peers.keys.lazy.filter { $0.kind == kind }.map(\.node)) : dirtyNodes {
         let peer = TunnelPeer(kind, name)
         let plan = tunnels[kind] == nil || name == node ? nil : peerPlan(peer)
         guard peers[peer] != plan else { continue }
@@ -276,7 +289,7 @@ struct RemoteRoutes: Sendable {
     for (prefix, (name, reason)) in unreachable.sorted(by: { $0.key < $1.key }) where findings[ResourceKey(.node, name: name)] == nil {
       findings[ResourceKey(.node, name: name)] = "no route to \(prefix): \(reason)"
     }
-    for (kind, _) in demands where tunnels[kind] == nil {
+    for (kind, _) in demands where tunnels[kind]?.address == nil {
       let reason = map.own?.addresses[kind.family] == nil ? "this host's Node has no \(kind.family) address" : "it has no address yet"
       findings[ResourceKey(.node, name: node)] = "no \(kind.word) tunnel: \(reason)"
     }

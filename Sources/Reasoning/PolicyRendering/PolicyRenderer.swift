@@ -138,7 +138,7 @@ public struct PolicyRenderer: Sendable {
     case .hostEndpointRemoved(let key): take(host: key, nil)
     case .tunnel(let kind, let plan): if plan == nil { tunnels.remove(kind) } else { tunnels.insert(kind) }
     case .tunnelPeer(let peer, let far): take(far: far?.underlay, of: peer)
-    case .route, .routeRemoved, .tunnelDemand: break
+    case .route, .routeRemoved, .routeHandedOver, .tunnelDemand: break
     }
   }
 

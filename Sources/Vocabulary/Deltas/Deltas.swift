@@ -34,6 +34,11 @@ public struct DeltaMap<Key: Hashable, Value: Equatable & SendableMetatype> {
     if let value { observedValues[key] = value } else { observedValues.removeValue(forKey: key) }
     compare(key, wanted: wantedValues[key], observed: value)
   }
+  /// The wanted value of this key stands now: what `observe` says of it, without comparing.
+  @inlinable public mutating func settle(_ key: Key, with value: Value) {
+    observedValues[key] = value
+    updates.remove(key)
+  }
   /// What stands is exactly this: the result of reading everything back.
   @inlinable public mutating func observeAll(_ all: [Key: Value]) {
     let before = observedValues

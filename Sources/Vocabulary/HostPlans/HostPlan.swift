@@ -28,4 +28,11 @@ public enum RoutePlan: Hashable, Sendable {
   case direct(via: IPAddress, from: IPAddress)
   /// Into a tunnel, towards this address: of the other end of a VXLAN tunnel, of the other host for IPIP.
   case tunnel(TunnelKind, via: IPAddress)
+
+  public var isToAnotherHost: Bool {
+    switch self {
+    case .workload, .blackhole: false
+    case .direct, .tunnel: true
+    }
+  }
 }

@@ -16,6 +16,8 @@ public enum HostPlanChange: Hashable, Sendable {
   case tunnelDemand(TunnelKind, TunnelDemand?)
   case route(IPPrefix, RoutePlan)
   case routeRemoved(IPPrefix)
+  /// Removed as well, because BGP carries the route from now on.
+  case routeHandedOver(IPPrefix)
   case endpointRemoved(ResourceKey)
   case hostEndpointRemoved(ResourceKey)
   case policyRemoved(ResourceKey)
@@ -33,7 +35,7 @@ public enum HostPlanChange: Hashable, Sendable {
     case .tunnel(_, let plan): plan == nil ? 8 : 4
     case .tunnelPeer(_, let plan): plan == nil ? 7 : 4
     case .tunnelDemand: 4
-    case .routeRemoved: 5
+    case .routeRemoved, .routeHandedOver: 5
     case .route: 6
     case .endpointRemoved, .hostEndpointRemoved: 7
     case .policyRemoved: 8
@@ -60,7 +62,8 @@ extension HostPlan {
       case .tunnelPeer(let peer, let plan): tunnelPeers[peer] = plan
       case .tunnelDemand(let kind, let demand): tunnelDemands[kind] = demand
       case .route(let prefix, let plan): routes[prefix] = plan
-      case .routeRemoved(let prefix): precondition(routes.removeValue(forKey: prefix) != nil, "\(prefix) is removed once")
+      case .routeRemoved(let prefix), .routeHandedOver(let prefix):
+        precondition(routes.removeValue(forKey: prefix) != nil, "\(prefix) is removed once")
       case .endpointRemoved(let key): precondition(endpoints.removeValue(forKey: key) != nil, "\(key) is removed once")
       case .hostEndpointRemoved(let key): precondition(hostEndpoints.removeValue(forKey: key) != nil, "\(key) is removed once")
       case .policyRemoved(let key): precondition(policies.removeValue(forKey: key) != nil, "\(key) is removed once")

@@ -8,11 +8,11 @@ public struct TunnelPlan: Hashable, Sendable {
   /// This host's address in the network that carries the tunnel.
   public var underlay: IPAddress
   /// What the tunnel's interface has as its own address: the host's packets into the tunnel come from it, so that answers find their way
-  /// back through the tunnel.
-  public var address: IPAddress
+  /// back through the tunnel. Nil until it has one.
+  public var address: IPAddress?
   /// VXLAN.
   public var mac: MACAddress?
-  public init(underlay: IPAddress, address: IPAddress, mac: MACAddress? = nil) {
+  public init(underlay: IPAddress, address: IPAddress? = nil, mac: MACAddress? = nil) {
     (self.underlay, self.address, self.mac) = (underlay, address, mac)
   }
 }

@@ -37,8 +37,7 @@ extension FieldReader {
     warnUnused(
       "logSeverityScreen", "serviceClusterIPs", "serviceExternalIPs", "serviceLoadBalancerIPs", "serviceLoadBalancerAggregation",
       "communities", "prefixAdvertisements", "nodeMeshPassword", "nodeMeshMaxRestartTime", "bindMode", "ignoredInterfaces",
-      "localWorkloadPeeringIPV4", "localWorkloadPeeringIPV6", "programClusterRoutes", "ipv4NormalRoutePriority",
-      "ipv6NormalRoutePriority")
+      "localWorkloadPeeringIPV4", "localWorkloadPeeringIPV6")
     finish()
     return spec
   }

@@ -59,8 +59,6 @@ extension FieldReader {
         path("namespaceSelector"), nil, "is not possible for a pool of tunnels alone: a tunnel's address is in no namespace",
         fix: "remove it, or add Workload to allowedUses")
     }
-    if spec.ipipMode != .never { warnUnused("ipipMode") }
-    if spec.vxlanMode != .never { warnUnused("vxlanMode") }
     finish()
     return spec
   }

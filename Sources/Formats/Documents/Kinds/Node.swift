@@ -20,7 +20,6 @@ extension FieldReader {
         }
       }
       bgp.ipv4IPIPTunnelAddr = reader.ipv4("ipv4IPIPTunnelAddr")
-      reader.warnUnused("ipv4IPIPTunnelAddr")
       reader.finish()
       spec.bgp = bgp
     }
@@ -67,7 +66,7 @@ extension FieldReader {
       reader.finish()
       if let name { spec.interfaces.append(.init(name: name, addresses: addresses)) }
     }
-    warnUnused("ipv4VXLANTunnelAddr", "ipv6VXLANTunnelAddr", "vxlanTunnelMACAddr", "vxlanTunnelMACAddrV6", "wireguard")
+    warnUnused("wireguard")
     finish()
     return spec
   }
