@@ -9,6 +9,10 @@ public final class FakeRuleset: RulesetKernel {
   /// The state; nil is "no such table". Tests may edit it as a foreign hand would, and then set `isForeign`.
   public var state: KernelRuleset?
   public var isForeign = false
+  /// Tables of others.
+  public var foreignTables: Set<ForeignTable> = []
+  /// Refuses every mutation that this answers with an errno.
+  public var refusesMutation: (RulesetMutation) -> CInt? = { _ in nil }
   /// Transactions committed.
   public private(set) var commits: [[RulesetMutation]] = []
   /// Errors to give to the next transactions, first to last.
@@ -40,6 +44,7 @@ public final class FakeRuleset: RulesetKernel {
   }
 
   public func read() throws(RulesetError) -> KernelRuleset? { state }
+  public func present(_ tables: [ForeignTable]) -> [ForeignTable] { tables.filter(foreignTables.contains) }
   public func takeNotifications() -> Bool {
     defer { isForeign = false }
     return isForeign
@@ -49,13 +54,15 @@ public final class FakeRuleset: RulesetKernel {
     guard !mutations.isEmpty else { return }
     if !refusals.isEmpty { throw refusals.removeFirst() }
     var next = state
-    for mutation in mutations {
+    for (index, mutation) in mutations.enumerated() {
       do throws(Refusal) {
+        if let code = refusesMutation(mutation) { throw Refusal(code) }
         try apply(mutation, to: &next)
       } catch {
-        throw RulesetError(code: error.code, what: "table inet \(table): \(mutation)", message: error.message)
+        throw RulesetError(code: error.code, what: "table inet \(table): \(mutation)", message: error.message, refused: [index])
       }
     }
+    for case .deletePredecessor(let other) in mutations { foreignTables.remove(other) }
     if let next, let loop = Self.loop(in: next) {
       throw RulesetError(code: EMLINK, what: "table inet \(table): ruleset transaction", message: "chain \(loop) leads to itself")
     }
@@ -94,6 +101,9 @@ public final class FakeRuleset: RulesetKernel {
       guard state != nil else { throw Refusal(ENOENT) }
       state = nil
       return
+    case .deletePredecessor(let other):
+      guard foreignTables.contains(other) else { throw Refusal(ENOENT) }
+      return
     default: break
     }
     guard var table = state else { throw Refusal(ENOENT) }
@@ -105,7 +115,7 @@ public final class FakeRuleset: RulesetKernel {
 
   private static func change(_ table: inout KernelRuleset, _ mutation: RulesetMutation) throws(Refusal) {
     switch mutation {
-    case .addTable, .deleteTable: break
+    case .addTable, .deleteTable, .deletePredecessor: break
     case .addChain(let name, let hook, let comment):
       guard table.chains[name] == nil else { throw Refusal(EEXIST) }
       guard name.utf8.count < 256 else { throw Refusal(EINVAL) }

@@ -95,7 +95,7 @@ struct RulesetDifference {
   }
 
   /// Additions in the order of dependency, removals in reverse. `specs` are those of the sets that stay.
-  func mutations(specs: [String: SetSpec]) -> [RulesetMutation] {
+  func mutations(specs: [String: SetSpec], single: Set<String> = []) -> [RulesetMutation] {
     func sorted<Value>(_ values: [String: Value]) -> [(key: String, value: Value)] { values.sorted { $0.key < $1.key } }
     func spec(_ name: String) -> SetSpec? { newSets[name] ?? specs[name] }
     var result: [RulesetMutation] = []
@@ -107,7 +107,13 @@ struct RulesetDifference {
       if let spec = spec(name) { result.append(.deleteElements(set: name, spec, Self.ordered(elements, spec))) }
     }
     for (name, elements) in sorted(addedElements) {
-      if let spec = spec(name) { result.append(.addElements(set: name, spec, Self.ordered(elements, spec))) }
+      guard let spec = spec(name) else { continue }
+      let all = Self.ordered(elements, spec)
+      if single.contains(name) {
+        result += all.map { .addElements(set: name, spec, [$0]) }
+      } else {
+        result.append(.addElements(set: name, spec, all))
+      }
     }
     for (name, chain) in sorted(changedChains) {
       result.append(.flushChain(name))

@@ -7,6 +7,10 @@
 ///   the notification wakes us, and the window is one turn of the event loop plus one dump.
 /// - A transaction fails, so that what we believe of the kernel is wrong: the table is read, the difference tried once, and then the
 ///   whole table is replaced within one transaction. There is no moment without policy in any of these.
+/// - The kernel refuses one object (`HeldBack`): the place of the error in the transaction tells which, or halving does. Something that fails
+///   closed stands in its place, everything else goes on, and it is tried again at each resync.
+/// - Calico's own Felix was here (its nftables mode): the transaction that first commits our whole ruleset deletes its tables, so
+///   that no packet meets both or neither. When they come again, another Felix runs: that is told, not fought.
 
 public import Logging
 public import NetlinkEdge
@@ -29,6 +33,8 @@ public struct ApplyReport: Equatable, Sendable {
   public var adopted = false
   /// The kernel was read before.
   public var resynced = false
+  /// Tables of a predecessor that went in the same transaction.
+  public var takenOver: [ForeignTable] = []
   /// Transactions that the kernel refused on the way.
   public var failures: [RulesetError] = []
   public init() {}
@@ -60,6 +66,7 @@ extension ApplyReport: CustomStringConvertible {
     ].filter { $0.0 > 0 }.map { "\($0.0) \($0.1)" }
     if rebuilt { words.append("table replaced") }
     if adopted { words.append("table adopted") }
+    words += takenOver.map { "table \($0) taken over" }
     words += failures.map { "refused: \($0)" }
     return words.isEmpty ? "nothing to change" : words.joined(separator: ", ")
   }
@@ -74,10 +81,20 @@ public final class RulesetDriver {
   /// What this kernel can do, until it refuses.
   private var flags: TableFlags
   private var isOwner = false
+  private var heldBack = HeldBack()
+  private let predecessors: [ForeignTable]
+  private var hasTakenOver = false
+  /// Of a predecessor: cannot be deleted, or came again.
+  private var lingering: [String] = []
 
-  /// `flags` empty makes a table that others may edit, as a kernel before 6.9 does.
-  public init(kernel: any RulesetKernel, flags: TableFlags = [.owner, .persist], log: Logger = Logger(label: "ruleset")) {
+  /// `flags` empty makes a table that others may edit, as a kernel before 6.9 does. `predecessors` are deleted when the first ruleset is
+  /// committed.
+  public init(
+    kernel: any RulesetKernel, flags: TableFlags = [.owner, .persist], predecessors: [ForeignTable] = ForeignTable.calico,
+    log: Logger = Logger(label: "ruleset")
+  ) {
     self.kernel = kernel
+    self.predecessors = predecessors
     self.flags = flags
     self.log = log
   }
@@ -93,6 +110,8 @@ public final class RulesetDriver {
   public var changesElsewhere: Int { kernel.changesElsewhere }
   /// What the kernel shall hold.
   public var ruleset: Ruleset { desired }
+  /// What people should know: objects that the kernel refuses, others who decide about the same packets.
+  public var problems: [String] { heldBack.problems + lingering }
 
   /// Makes the change, in one transaction. The first call reads what the last run left and changes only what differs from the delta,
   /// which is then the whole ruleset.
@@ -108,11 +127,12 @@ public final class RulesetDriver {
 
   private func apply(_ delta: RulesetDelta, _ report: inout ApplyReport) throws(RulesetError) {
     guard isKnown else {
-      desired.apply(delta)
+      desired.apply(heldBack.merge(delta, in: desired))
       return try reconcile(&report)
     }
+    let delta = heldBack.merge(delta, in: desired)
     let difference = RulesetDifference(delta, in: desired)
-    let mutations = difference.mutations(specs: desired.sets)
+    let mutations = difference.mutations(specs: desired.sets, single: heldBack.single)
     desired.apply(delta)
     if let reason = difference.needsRebuild {
       log.notice("replacing the table", metadata: ["reason": "\(reason)"])
@@ -138,8 +158,14 @@ public final class RulesetDriver {
   @discardableResult
   public func resync() throws(RulesetError) -> ApplyReport {
     var report = ApplyReport()
+    heldBack.release(into: &desired)
     try reconcile(&report)
     try checkMissed(&report)
+    if hasTakenOver {
+      lingering = try kernel.present(predecessors).map {
+        "table \($0) is there again: another Felix runs on this host and decides about the same packets; stop it, then restart this one"
+      }
+    }
     return report
   }
 
@@ -160,24 +186,44 @@ public final class RulesetDriver {
   private func reconcile(_ report: inout ApplyReport) throws(RulesetError) {
     isKnown = false
     report.resynced = true
-    guard let found = try kernel.read() else {
-      isOwner = false
-      return try rebuild(&report, exists: false)
+    do throws(RulesetError) {
+      if try repair(&report) { return }
+      try rebuild(&report, exists: true)
+    } catch {
+      // The kernel takes the objects one by one, but not what they make together, and does not say which is too much.
+      guard error.refused.isEmpty, Self.isAboutContent(error.code) else { throw error }
+      try halve(error, &report)
     }
-    if found.flags.contains(.owner), !isOwner {
-      throw RulesetError(
-        code: EPERM, what: "table inet \(kernel.table)",
-        message: "\(RulesetError.ownedElsewhere) (netlink port \(found.owner ?? 0)); stop that one")
-    }
-    let difference = RulesetDifference(from: found, to: desired)
-    // A table made without ownership cannot be given any: a new one in its place can, within one transaction.
-    let mustReplace = !flags.isEmpty && !found.flags.contains(.persist)
-    if let reason = difference.needsRebuild {
-      log.notice("replacing the table", metadata: ["reason": "\(reason)"])
-    } else if !mustReplace {
-      var mutations = difference.mutations(specs: desired.sets)
+  }
+
+  private static func isAboutContent(_ code: CInt) -> Bool {
+    [EMLINK, ELOOP, EINVAL, ENOENT, EEXIST, EMFILE, ENFILE, E2BIG, ENOSPC, ENOMEM, EOVERFLOW].contains(code)
+  }
+
+  /// Tries what differs, without what the kernel refuses. False if only a new table helps.
+  private func repair(_ report: inout ApplyReport) throws(RulesetError) -> Bool {
+    while true {
+      guard let found = try kernel.read() else {
+        isOwner = false
+        try rebuild(&report, exists: false)
+        return true
+      }
+      if found.flags.contains(.owner), !isOwner {
+        throw RulesetError(
+          code: EPERM, what: "table inet \(kernel.table)",
+          message: "\(RulesetError.ownedElsewhere) (netlink port \(found.owner ?? 0)); stop that one")
+      }
+      let difference = RulesetDifference(from: found, to: desired)
+      if let reason = difference.needsRebuild {
+        log.notice("replacing the table", metadata: ["reason": "\(reason)"])
+        return false
+      }
+      // A table made without ownership cannot be given any: a new one in its place can, within one transaction.
+      if !flags.isEmpty, !found.flags.contains(.persist) { return false }
+      var mutations = difference.mutations(specs: desired.sets, single: heldBack.single)
       let adopts = found.flags.contains(.persist) && !found.flags.contains(.owner)
       if adopts { mutations.insert(.addTable(flags), at: 0) }
+      let old = try taking(&mutations)
       do throws(RulesetError) {
         try kernel.commit(mutations)
         try kernel.commit(difference.leavings)
@@ -186,32 +232,37 @@ public final class RulesetDriver {
           report.adopted = true
           isOwner = true
         }
+        tookOver(old, &report)
         isKnown = true
-        return
+        return true
       } catch {
         failed(error, &report)
+        guard isolated(error, mutations) else { return false }
       }
     }
-    try rebuild(&report, exists: true)
   }
 
   /// The whole table anew, in one transaction.
   private func rebuild(_ report: inout ApplyReport, exists: Bool) throws(RulesetError) {
-    let difference = RulesetDifference(all: desired)
-    let content = difference.mutations(specs: [:])
     while true {
-      let frame: [RulesetMutation] = exists ? [.deleteTable, .addTable(flags)] : [.addTable(flags)]
+      let difference = RulesetDifference(all: desired)
+      var mutations: [RulesetMutation] = exists ? [.deleteTable, .addTable(flags)] : [.addTable(flags)]
+      mutations += difference.mutations(specs: [:], single: heldBack.single)
+      let old = try taking(&mutations)
       do throws(RulesetError) {
-        try kernel.commit(frame + content)
+        try kernel.commit(mutations)
+        try kernel.commit(difference.leavings)
         report.count(difference)
         report.rebuilt = true
         isOwner = flags.contains(.owner)
+        tookOver(old, &report)
         isKnown = true
         return
       } catch {
         // EOPNOTSUPP or EINVAL: a kernel before 6.9. Owner without persist would take the table along when we stop: worse than none.
         guard !flags.isEmpty, error.code == EOPNOTSUPP || error.code == EINVAL, error.what.hasSuffix("add table") else {
           failed(error, &report)
+          if isolated(error, mutations) { continue }
           throw error
         }
         log.notice("this kernel has no persistent owned tables; foreign edits are repaired instead of prevented")
@@ -222,5 +273,61 @@ public final class RulesetDriver {
         }
       }
     }
+  }
+
+  // MARK: What the kernel refuses
+
+  private func isolated(_ error: RulesetError, _ mutations: [RulesetMutation]) -> Bool {
+    for index in error.refused where mutations.indices.contains(index) {
+      guard case .deletePredecessor(let table) = mutations[index] else { continue }
+      hasTakenOver = true
+      lingering = ["table \(table) cannot be taken over: \(error); stop the Felix that it belongs to, then restart this one"]
+      return true
+    }
+    return heldBack.take(error, mutations, outOf: &desired)
+  }
+
+  /// All of the policies' chains that differ are held back, then let in again by halves until those are left that the kernel does not take.
+  private func halve(_ error: RulesetError, _ report: inout ApplyReport) throws(RulesetError) {
+    let found = try kernel.read() ?? KernelRuleset()
+    let difference = RulesetDifference(from: found, to: desired)
+    let suspects = (Array(difference.newChains.keys) + difference.changedChains.keys).filter { desired.chains[$0]?.isPolicy ?? false }.sorted()
+    guard !suspects.isEmpty else { throw error }
+    let wished = desired.chains
+    for name in suspects { heldBack.take(chain: name, error, outOf: &desired) }
+    guard try repair(&report) else { return try rebuild(&report, exists: true) }
+    var parts = [suspects[...]]
+    while let part = parts.popLast() {
+      var delta = RulesetDelta()
+      for name in part { delta.chains[name] = wished[name] }
+      let (held, before) = (heldBack, desired)
+      delta = heldBack.merge(delta, in: desired)
+      let difference = RulesetDifference(delta, in: desired)
+      let mutations = difference.mutations(specs: desired.sets, single: heldBack.single)
+      desired.apply(delta)
+      do throws(RulesetError) {
+        try kernel.commit(mutations)
+        try kernel.commit(difference.leavings)
+      } catch {
+        (heldBack, desired) = (held, before)
+        guard part.count > 1 else { continue }
+        let middle = part.startIndex + part.count / 2
+        parts += [part[middle...], part[..<middle]]
+      }
+    }
+  }
+
+  // MARK: Predecessors
+
+  private func taking(_ mutations: inout [RulesetMutation]) throws(RulesetError) -> [ForeignTable] {
+    let old = hasTakenOver ? [] : try kernel.present(predecessors)
+    mutations += old.map { .deletePredecessor($0) }
+    return old
+  }
+  private func tookOver(_ old: [ForeignTable], _ report: inout ApplyReport) {
+    hasTakenOver = true
+    guard !old.isEmpty else { return }
+    report.takenOver = old
+    log.notice("took over from Calico's Felix", metadata: ["tables": "\(old.map(\.description).joined(separator: ", "))"])
   }
 }

@@ -14,10 +14,13 @@ public struct RulesetError: Error, Equatable, Sendable, CustomStringConvertible 
   public var what: String
   /// The kernel's own words, when it sent some.
   public var message: String?
-  public init(code: CInt, what: String, message: String? = nil) {
+  /// Places in the transaction of what was refused; empty if the error is about the whole.
+  public var refused: [Int]
+  public init(code: CInt, what: String, message: String? = nil, refused: [Int] = []) {
     self.code = code
     self.what = what
     self.message = message
+    self.refused = refused
   }
   /// The table is another process's, and not ours to write.
   public var isOwnedElsewhere: Bool { message?.hasPrefix(Self.ownedElsewhere) ?? false }
@@ -35,6 +38,8 @@ public protocol RulesetKernel: AnyObject {
   var descriptor: CInt { get }
   /// Nil if there is no such table.
   func read() throws(RulesetError) -> KernelRuleset?
+  /// Which of these tables of others there are.
+  func present(_ tables: [ForeignTable]) throws(RulesetError) -> [ForeignTable]
   /// All of it or nothing.
   func commit(_ mutations: [RulesetMutation]) throws(RulesetError)
   /// Takes what waits at the descriptor. True if the table may have been changed by another process.
@@ -130,15 +135,27 @@ public final class NetlinkRuleset: RulesetKernel {
     } catch {
       throw RulesetError(error)
     }
-    // The kernel goes on behind the first error to name more of them; the first is the cause.
-    for (index, result) in results.enumerated() {
-      guard let result else { continue }
-      let what = origins[index].map { mutations[$0].description } ?? "ruleset transaction"
-      throw RulesetError(code: result.code, what: "table inet \(table): \(what)", message: result.message)
-    }
+    // The kernel goes on behind the first error to name more of them; the first is the cause. Of the others only those count that are about
+    // their own message: what does not exist, or has become too much, may follow from the first.
+    guard let first = results.indices.first(where: { results[$0] != nil }), let error = results[first] else { return }
+    let refused = results.indices.filter { $0 == first || results[$0].map { $0.code == EINVAL || $0.code == EOPNOTSUPP } ?? false }
+    let what = origins[first].map { mutations[$0].description } ?? "ruleset transaction"
+    throw RulesetError(
+      code: error.code, what: "table inet \(table): \(what)", message: error.message, refused: refused.compactMap { origins[$0] })
   }
 
   // MARK: Reading
+
+  public func present(_ tables: [ForeignTable]) throws(RulesetError) -> [ForeignTable] {
+    do throws(NetlinkError) {
+      let found = try socket.dump(type: RulesetMessageType.getTable, what: "read tables", body: { $0.zeros(4) }) { _, body throws(WireError) in
+        try RulesetReading.table(&body)
+      }
+      return tables.filter { table in found.contains { $0.family == table.family && $0.name == table.name } }
+    } catch {
+      throw RulesetError(error)
+    }
+  }
 
   public func read() throws(RulesetError) -> KernelRuleset? {
     hasMissedNotifications = false

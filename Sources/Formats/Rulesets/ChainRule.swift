@@ -318,9 +318,12 @@ public struct Chain: Hashable, Sendable {
   public var hook: ChainHook?
   public var rules: [ChainRule]
   public var comment: String?
-  public init(hook: ChainHook? = nil, comment: String? = nil, _ rules: [ChainRule] = []) {
+  /// What its rules decide belongs to policies: one that the kernel refuses can be a drop instead.
+  public var isPolicy: Bool
+  public init(hook: ChainHook? = nil, comment: String? = nil, isPolicy: Bool = false, _ rules: [ChainRule] = []) {
     self.hook = hook
     self.comment = comment
+    self.isPolicy = isPolicy
     self.rules = rules
   }
 }

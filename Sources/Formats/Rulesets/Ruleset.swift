@@ -69,6 +69,19 @@ public enum RulesetMutation: Hashable, Sendable {
   case deleteSet(String)
   case addElements(set: String, SetSpec, [SetElement])
   case deleteElements(set: String, SetSpec, [SetElement])
+  /// Another program's table whose work ours takes over.
+  case deletePredecessor(ForeignTable)
+}
+
+/// A table that is not ours.
+public struct ForeignTable: Hashable, Sendable, CustomStringConvertible {
+  /// NFPROTO_IPV4 (2), NFPROTO_ARP (3), NFPROTO_IPV6 (10).
+  public let family: UInt8
+  public let name: String
+  public init(family: UInt8, name: String) { (self.family, self.name) = (family, name) }
+  public var description: String { "\([2: "ip", 3: "arp", 10: "ip6"][family] ?? "\(family)") \(name)" }
+  /// What Calico's own Felix programs in its nftables mode.
+  public static let calico = [2, 10, 3].map { ForeignTable(family: $0, name: "calico") }
 }
 
 public struct TableFlags: OptionSet, Hashable, Sendable {
@@ -92,6 +105,7 @@ extension RulesetMutation: CustomStringConvertible {
     case .addSet(let name, let spec): "add \(spec.data == nil ? "set" : "map") \(name)"
     case .deleteSet(let name): "delete set \(name)"
     case .addElements(let set, let spec, let elements): "add \(Self.text(elements, spec)) to set \(set)"
+    case .deletePredecessor(let table): "delete table \(table)"
     case .deleteElements(let set, let spec, let elements): "delete \(Self.text(elements, spec)) from set \(set)"
     }
   }

@@ -108,9 +108,11 @@ public struct RulesetTransaction {
     origins.append(nil)
   }
 
-  private mutating func message(_ type: UInt16, _ flags: NetlinkFlags, isLast: Bool, _ body: (inout OctetWriter) -> Void) {
+  private mutating func message(
+    _ type: UInt16, _ flags: NetlinkFlags, isLast: Bool, family: UInt8 = RulesetMessageType.familyInet, _ body: (inout OctetWriter) -> Void
+  ) {
     batch.add(type: type, flags: isLast ? flags.union(.acknowledge) : flags) {
-      $0.u8(RulesetMessageType.familyInet)
+      $0.u8(family)
       $0.u8(0)
       $0.u16(0)
       body(&$0)
@@ -127,6 +129,8 @@ public struct RulesetTransaction {
         $0.attribute(1, text: table)
         $0.attribute(2, u32: flags.rawValue)
       }
+    case .deletePredecessor(let other):
+      message(T.deleteTable, [], isLast: isLast, family: other.family) { $0.attribute(1, text: other.name) }
     case .deleteTable: message(T.deleteTable, [], isLast: isLast) { $0.attribute(1, text: table) }
     case .addChain(let name, let hook, let comment):
       message(T.newChain, [.create, .exclusive], isLast: isLast) {

@@ -337,6 +337,7 @@ final class FelixAgent {
       // A delta that the kernel refuses stays the driver's wish: the next round tries again.
       count(try ruleset.apply(rules))
     }
+    problems += ruleset.problems
     if areRulesRight { isSecondAgent = false }
     refusals = areRulesRight ? 0 : refusals + 1
     guard areRulesRight else { return post() }

@@ -23,7 +23,7 @@ struct PolicyFolding {
   /// `literals` are the sets written in the rules.
   init(_ rules: [ChainRule], chain name: String, literals: [String: SetSource]) {
     if rules.count >= Self.dispatchMin, dispatch(rules, name, literals) { return }
-    chains[name] = Chain(Self.hoisted(rules))
+    chains[name] = Chain(isPolicy: true, Self.hoisted(rules))
   }
 
   // MARK: By port
@@ -42,13 +42,13 @@ struct PolicyFolding {
     var elements: Set<SetElement> = []
     for (members, keys) in ports {
       let part = KernelNames.part(of: name, keys.min { $0.lexicographicallyPrecedes($1) }!)
-      chains[part] = Chain(members.map { rules[$0] })
+      chains[part] = Chain(isPolicy: true, members.map { rules[$0] })
       for key in keys { elements.insert(SetElement(key, data: .verdict(.goto(part)))) }
     }
     let spec = SetSpec(.protocolNumber, .port, data: .verdict)
     let map = KernelNames.literal("services", spec, elements)
     sets[map] = .literal(spec, elements)
-    chains[name] = Chain([ChainRule(.verdictMap([.transportProtocol, .destinationPort], map: map))] + anywhere.map { rules[$0] })
+    chains[name] = Chain(isPolicy: true, [ChainRule(.verdictMap([.transportProtocol, .destinationPort], map: map))] + anywhere.map { rules[$0] })
     return true
   }
 

@@ -78,17 +78,17 @@ struct PolicyGroup: Hashable {
       case .deny: rules.append(ChainRule([.counter] + verdicts.deny, comment: KernelNames.endOfTier(tier.name, .deny)))
       case .pass: rules.append(ChainRule(.counter, .goto(next), comment: KernelNames.endOfTier(tier.name, .pass)))
       }
-      result[chainName] = Chain(comment: explanation, rules)
+      result[chainName] = Chain(comment: explanation, isPolicy: true, rules)
       guard passes || list.isEarly || tier.defaultAction == .pass else { return result }
       chainName = next
     }
     guard list.asksProfiles else {
-      result[chainName] = Chain(comment: explanation, [ChainRule(.counter, .accept, comment: KernelNames.undecided)])
+      result[chainName] = Chain(comment: explanation, isPolicy: true, [ChainRule(.counter, .accept, comment: KernelNames.undecided)])
       return result
     }
     var rules = profiles.flatMap { consult(ResourceKey(.profile, name: $0), verdicts, traits, passTo: nil) }
     rules.append(ChainRule([.counter] + verdicts.deny, comment: KernelNames.endOfProfiles))
-    result[chainName] = Chain(comment: explanation, rules)
+    result[chainName] = Chain(comment: explanation, isPolicy: true, rules)
     return result
   }
 
