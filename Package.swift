@@ -74,7 +74,8 @@ let package = Package(
     module("Formats", "EtcdMessages", ["Octets"]),
 
     // Reasoning: pure decisions; no clock, no socket, no task.
-    module("Reasoning", "Calculation", ["Addresses", "Names", "Deltas", "Selectors", "Resources", "HostPlans"]),
+    module("Reasoning", "FelixSettings", ["Addresses", "Names", "Resources", "Selectors"]),
+    module("Reasoning", "Calculation", ["FelixSettings", "Addresses", "Names", "Deltas", "Selectors", "Resources", "HostPlans"]),
     module("Reasoning", "PolicyRendering", ["Addresses", "Names", "Resources", "HostPlans", "Rulesets"]),
     module("Reasoning", "PolicyOracle", ["Addresses", "Selectors", "Resources"]),
     module("Reasoning", "AddressPlans", ["JSON", "Addresses", "Names", "Resources", "Selectors"]),
@@ -100,6 +101,7 @@ let package = Package(
       .product(name: "NIOHTTP2", package: "swift-nio-http2"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
     ]),
     module("Edges", "Datastores", ["Datastore", "DatastoreSQLite", "DatastoreEtcd", "Documents", "JSON"]),
+    module("Edges", "DaemonLogs", ["CLinux", "Names", "Resources", "Sockets", log]),
     module("Edges", "HealthServer", [
       "JSON", "MetricsText", "Resources", "Sockets", log, .product(name: "Hummingbird", package: "hummingbird"),
       .product(name: "HummingbirdCore", package: "hummingbird"), .product(name: "NIOCore", package: "swift-nio"),
@@ -113,12 +115,12 @@ let package = Package(
       "Addresses", log,
     ]),
     module("Programs", "FelixProgram", [
-      "Calculation", "PolicyRendering", "RulesetDriver", "RouteDriver", "LinkDriver", "TunnelDriver", "TrafficDriver", "NetlinkEdge", "NetlinkMessages", "Rulesets", "Sockets",
+      "FelixSettings", "DaemonLogs", "Calculation", "PolicyRendering", "RulesetDriver", "RouteDriver", "LinkDriver", "TunnelDriver", "TrafficDriver", "NetlinkEdge", "NetlinkMessages", "Rulesets", "Sockets",
       "Datastore", "AddressAssignment", "AddressPlans", "Documents", "JSON", "Resources", "Selectors", "HostPlans", "Addresses", "Names", "CNIServer",
       "HealthServer", "MetricsText", log,
     ]),
     module("Programs", "BGPProgram", [
-      "BGPMessages", "BGPSessions", "BGPRoutes", "BGPTransport", "NetlinkEdge", "NetlinkMessages", "Sockets", "RouteDriver", "Datastore", "Documents", "JSON",
+      "FelixSettings", "BGPMessages", "BGPSessions", "BGPRoutes", "BGPTransport", "NetlinkEdge", "NetlinkMessages", "Sockets", "RouteDriver", "Datastore", "Documents", "JSON",
       "Resources", "Selectors", "Addresses", "Deltas", "Names", "HealthServer", "MetricsText", log,
     ]),
     module("Programs", "ControllersProgram", ["AddressAssignment", "AddressPlans", "Datastore", "Documents", "HealthServer", "JSON", "MetricsText", "Names", "Resources", "Sockets", log]),
@@ -151,7 +153,7 @@ let package = Package(
       name: "margay",
       dependencies: [
         "DatastoreProgram", "AddressPlans",
-        "FelixProgram", "BGPProgram", "ControllersProgram", "NodeProgram", "LabProgram", "ExplainProgram", "Datastore", "DatastoreMemory", "Datastores", "HealthServer",
+        "FelixSettings", "DaemonLogs", "FelixProgram", "BGPProgram", "ControllersProgram", "NodeProgram", "LabProgram", "ExplainProgram", "Datastore", "DatastoreMemory", "Datastores", "HealthServer",
         "ObjectViews", "OutputForms", "HostChecks", "ResourceVerbs", "Patches", "Rulesets", "Calculation",
         "Documents", "JSON", "Resources", "Selectors", "AddressAssignment", "Addresses", "Names", "Sockets", "NetlinkEdge", "Tables", "DatastoreEtcd", log,
         arguments,
@@ -207,6 +209,7 @@ let package = Package(
     tests("ResourceVerbs", [
       "ResourceVerbs", "Patches", "Datastore", "DatastoreMemory", "Documents", "JSON", "Resources", "OutputForms", "Addresses", "Sockets",
     ]),
+    tests("FelixSettings", ["FelixSettings", "DaemonLogs", "Sockets", log, "HostPlans", "Documents", "JSON", "Resources", "Addresses", "Names"]),
     tests("Calculation", ["Calculation", "HostPlans", "Deltas", "Resources", "Selectors", "Names", "Addresses", "RandomClusters"]),
     tests("PolicyOracle", ["PolicyOracle", "PlanReading", "Calculation", "HostPlans", "Resources", "Addresses", "RandomClusters"]),
     tests("Worlds", [
@@ -245,7 +248,7 @@ let package = Package(
       "ExplainProgram", "PolicyOracle", "Calculation", "HostPlans", "Rulesets", "RulesetDriver", "KernelSandbox", "NetlinkEdge", "Datastore", "DatastoreMemory",
       "Documents", "JSON", "Tables", "Resources", "Addresses", "Sockets",
     ]),
-    tests("Health", ["HealthServer", "MetricsText", "JSON", "Resources", "Sockets", "Addresses", log]),
+    tests("Health", ["FelixSettings", "HealthServer", "MetricsText", "JSON", "Resources", "Sockets", "Addresses", log]),
     tests("BGPMessages", ["BGPMessages", "Octets", "Addresses"]),
     tests("BGPSessions", ["BGPSessions", "BGPMessages", "Addresses"]),
     tests("BGPRoutes", ["BGPRoutes", "BGPMessages", "Addresses"]),

@@ -21,6 +21,8 @@ func checkNetlink(_ octets: [UInt8]) throws(Violation) {
     try claim(route.isSatisfied(by: route), "\(route) does not satisfy itself")
     RouteNetlinkChange.addRoute(route).encode(into: &batch)
   case .neighbour(let neighbour), .neighbourRemoved(let neighbour): RouteNetlinkChange.setNeighbour(neighbour).encode(into: &batch)
+  // What is only read.
+  case .forwarding, .forwardingRemoved, .settings: return
   }
   let written = batch.octets
   var reader = OctetReader(written.span)

@@ -124,7 +124,7 @@ struct NodeRemovalTests {
         for number in 0..<8 {
           group.addTask {
             var startup = NodeStartup(name: "h\(number)", ipv4: InterfaceAddress("172.30.0.1/24")!)
-            startup.detection = { _ in nil }
+            startup.interfaces = { _ in [] }
             return (try? await startup.run(datastore)) != nil
           }
         }

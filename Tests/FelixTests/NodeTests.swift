@@ -98,7 +98,9 @@ struct NodeStartupTests {
   func detection() throws {
     let sandbox = KernelSandbox()
     let host = try sandbox.namespace("host")
-    func detect() throws -> [InterfaceAddress?] { try host.run { try [NodeStartup.detect(.v4), NodeStartup.detect(.v6)] } }
+    func detect() throws -> [InterfaceAddress?] {
+      try [IPFamily.v4, .v6].map { try AddressDetection.firstFound.address($0, of: HostView.interfaces(in: host), internalAddresses: []) { _ in nil } }
+    }
     func ip(_ line: String) throws { try sandbox.ip(host, line.split(separator: " ").map(String.init)) }
     try ip("address add 10.1.1.1/32 dev lo")
     for (number, name) in ["cali1", "docker0", "tunl9", "veth1", "down0", "lom1", "eth1"].enumerated() {
@@ -119,13 +121,13 @@ struct NodeStartupTests {
   @Test("What is detected serves where neither caller nor stored object says; a host with nothing is told which option gives an address")
   func detected() async throws {
     var startup = NodeStartup(name: "h1")
-    startup.detection = { _ in nil }
+    startup.interfaces = { _ in [] }
     let problem = await #expect(throws: NodeStartup.Problem.self) { try await startup.run(datastore) }
     #expect(problem?.description.contains("--ipv4") == true)
     #expect(try await ResourceStore(datastore).get(ResourceKey(.node, name: "h1")) == nil)
-    startup.detection = { $0 == .v4 ? InterfaceAddress("10.7.0.1/24") : nil }
+    startup.interfaces = { _ in [HostInterface(name: "eth0", addresses: [InterfaceAddress("10.7.0.1/24")!])] }
     #expect(node(try await startup.run(datastore))?.bgp?.ipv4Address == address("10.7.0.1/24"))
-    startup.detection = { $0 == .v4 ? InterfaceAddress("10.8.0.1/24") : nil }
+    startup.interfaces = { _ in [HostInterface(name: "eth0", addresses: [InterfaceAddress("10.8.0.1/24")!])] }
     #expect(node(try await startup.run(datastore))?.bgp?.ipv4Address == address("10.7.0.1/24"))
   }
 }
@@ -158,6 +160,33 @@ struct DatastoreWaitTests {
       }
     }
     #expect(tries.withLock { $0 } == 1)
+  }
+}
+
+@Suite("What the children of a node may do")
+struct CapabilityTests {
+  @Test(
+    "A child has what it needs and can never get more, whatever it executes", .enabled(if: geteuid() == 0),
+    arguments: [SupervisedChild.Needs.felix, SupervisedChild.Needs.bgp, SupervisedChild.Needs.controllers])
+  func confined(needs: Capabilities) throws {
+    var command = ChildCommand("/bin/sh", ["-c", "/bin/sh -c 'cat /proc/self/status'"])
+    command.capabilities = needs
+    let (code, output) = try command.runToEnd()
+    #expect(code == 0)
+    var status: [String: String] = [:]
+    for line in output.split(separator: "\n") {
+      let parts = line.split(separator: ":", maxSplits: 1)
+      if parts.count == 2 { status[String(parts[0])] = parts[1].filter { $0 != "\t" && $0 != " " } }
+    }
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+      let bits = try #require(status[set].flatMap { UInt64($0, radix: 16) })
+      switch set {
+      case "CapEff", "CapPrm", "CapBnd": #expect(bits == needs.rawValue)
+      // No more than that, whatever the kernel makes of it at exec.
+      default: #expect(bits & ~needs.rawValue == 0)
+      }
+    }
+    #expect(status["NoNewPrivs"] == "1")
   }
 }
 

@@ -58,7 +58,7 @@ final class RunningFelix: @unchecked Sendable {
   private let reporting: Task<Void, Never>?
   let readiness: ReadinessBoard
 
-  init(_ host: NetworkNamespace, _ datastore: any Datastore, resyncInterval: Duration = .seconds(90), reports: Bool = false) async throws {
+  init(_ host: NetworkNamespace, _ datastore: any Datastore, resyncInterval: Duration? = nil, reports: Bool = false) async throws {
     let inside = Inside()
     let readiness = ReadinessBoard()
     let (starts, started) = AsyncThrowingStream.makeStream(of: EventLoop.Mailbox.self)
@@ -101,7 +101,7 @@ final class RunningFelix: @unchecked Sendable {
   /// The pages of its health, with what the program adds around the agent left out.
   var pages: HealthServer.Pages {
     let inside = inside
-    return FelixAgent.pages(mailbox) { inside.agent }
+    return FelixAgent.pages(mailbox, ProbePatience()) { inside.agent }
   }
   /// Holds the loop's thread until the latch is opened.
   func block(until latch: DispatchSemaphore) { mailbox.post { latch.wait() } }
@@ -185,7 +185,7 @@ final class FelixRig: Sendable {
     try await store.ensureDefaults()
   }
 
-  func felix(resyncInterval: Duration = .seconds(90), reports: Bool = false) async throws -> RunningFelix {
+  func felix(resyncInterval: Duration? = nil, reports: Bool = false) async throws -> RunningFelix {
     try await RunningFelix(host, datastore, resyncInterval: resyncInterval, reports: reports)
   }
 

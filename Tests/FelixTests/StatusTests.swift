@@ -212,10 +212,10 @@ struct StatusTests {
     cluster.reportingTTLSeconds = 5
     var node = FelixConfigurationSpec()
     node.reportingIntervalSeconds = 7
-    let settings = ReportingSettings([cluster, node])
+    let settings = ReportingSettings(FelixConfigurationSpec(merging: [cluster, node]))
     #expect(settings.interval == .seconds(7))
     #expect(settings.terms == LeasedKeys.Terms(ttlSeconds: 5, delay: .seconds(1)))
     #expect(settings.reportsEndpoints)
-    #expect(ReportingSettings([cluster]).interval == nil)
+    #expect(ReportingSettings(cluster).interval == nil)
   }
 }

@@ -1,6 +1,7 @@
 /// Health and metrics: the text that Prometheus reads, where it is served, and the server as a stranger sees it.
 import Addresses
 import Glibc
+import FelixSettings
 import HealthServer
 import JSON
 import Logging
@@ -61,13 +62,13 @@ struct ServingPlanTests {
   private func plan(
     _ role: ServingPlan.Role = .felix, _ changes: [(inout FelixConfigurationSpec) -> Void] = [], _ environment: [String: String] = [:]
   ) -> ServingPlan {
-    ServingPlan(
-      role,
-      changes.map {
-        var spec = FelixConfigurationSpec()
-        $0(&spec)
-        return spec
-      }, environment: environment)
+    let stored = changes.map {
+      var spec = FelixConfigurationSpec()
+      $0(&spec)
+      return spec
+    }
+    let variables = FelixConfigurationSpec(SettingsLayer(environment: environment).values)
+    return ServingPlan(role, FelixConfigurationSpec(merging: stored + [variables]), environment: environment)
   }
   private let all: Set<HealthPage> = [.liveness, .readiness, .metrics]
 
@@ -109,14 +110,22 @@ struct ServingPlanTests {
     #expect(plan(.felix, [both]).places == [ServingPlace(host: "::", port: 1000): all])
   }
 
-  @Test(
-    "A variable that says nothing sensible is told and ignored",
-    arguments: [("FELIX_HEALTHENABLED", "maybe"), ("FELIX_HEALTHPORT", "0"), ("FELIX_HEALTHPORT", "70000")])
-  func nonsense(name: String, value: String) {
-    let plan = plan(.felix, [], [name: value])
-    #expect(plan.places == [ServingPlace(host: "localhost", port: 9099): all])
+  @Test("Metrics that shall be protected are not served open, and that is told", arguments: ["Cert", "Key", "CA"])
+  func closed(file: String) {
+    let plan = plan(.felix, [{
+      $0.prometheusMetricsEnabled = true
+      $0.values["prometheusMetrics\(file)File"] = .text("/c")
+    }])
+    #expect(plan.places.keys.map(\.port) == [9099])
     #expect(plan.problems.count == 1)
-    #expect(plan.problems.first?.contains(name) == true && plan.problems.first?.contains(value) == true)
+  }
+
+  @Test("A variable that says nothing sensible is told and ignored", arguments: ["maybe", "0", "70000"])
+  func nonsense(value: String) {
+    let plan = plan(.bgp, [], ["MARGAY_BGP_HEALTHPORT": value])
+    #expect(plan.places == [ServingPlace(host: "localhost", port: 9097): all])
+    #expect(plan.problems.count == 1)
+    #expect(plan.problems.first?.contains("MARGAY_BGP_HEALTHPORT") == true && plan.problems.first?.contains(value) == true)
   }
 }
 

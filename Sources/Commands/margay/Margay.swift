@@ -93,9 +93,20 @@ struct CommandProblem: Error, CustomStringConvertible {
 
 func environment(_ name: String) -> String? { unsafe getenv(name).map { unsafe String(cString: $0) } }
 
-/// What the environment says of health and metrics.
-func servingEnvironment() -> [String: String] {
-  Dictionary(uniqueKeysWithValues: ServingPlan.variables.compactMap { name in environment(name).map { (name, $0) } })
+/// `NAME=value` each.
+func environmentLines() -> [String] {
+  var variables: [String] = []
+  // The C library's list ends with a null pointer; nobody changes the environment of this process.
+  var place = unsafe environ
+  while let variable = unsafe place.pointee {
+    unsafe variables.append(String(cString: variable))
+    unsafe place += 1
+  }
+  return variables
+}
+func wholeEnvironment() -> [String: String] {
+  let pairs = environmentLines().compactMap { line in line.firstIndex(of: "=").map { (String(line[..<$0]), String(line[line.index(after: $0)...])) } }
+  return Dictionary(pairs, uniquingKeysWith: { first, _ in first })
 }
 
 func palette() -> Palette {
@@ -112,10 +123,12 @@ func executablePath() -> String {
   return count > 0 ? String(decoding: buffer.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self) : "margay"
 }
 
+func unknownLogLevel(_ word: String) -> CommandProblem {
+  CommandProblem("\"\(word)\" is no log level; one of \(Logger.Level.allCases.map(\.rawValue).joined(separator: ", "))")
+}
+
 func bootstrapLogging(_ role: String, level: String) throws {
-  guard let level = Logger.Level(rawValue: level) else {
-    throw CommandProblem("\"\(level)\" is no log level; one of \(Logger.Level.allCases.map(\.rawValue).joined(separator: ", "))")
-  }
+  guard let level = Logger.Level(rawValue: level) else { throw unknownLogLevel(level) }
   LoggingSystem.bootstrap { label in
     var handler = StreamLogHandler.standardError(label: label)
     handler.logLevel = level

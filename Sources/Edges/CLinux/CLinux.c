@@ -55,9 +55,8 @@ int cl_set_process_name(const char *name) { return prctl(PR_SET_NAME, name); }
 int cl_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 int cl_pidfd_send_signal(int pidfd, int signal) { return (int)syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0); }
 
-int cl_keep_capabilities(const int *kept, int count) {
-  uint64_t set = 0;
-  for (int i = 0; i < count; i++) set |= (uint64_t)1 << kept[i];
+int cl_keep_capabilities(uint64_t set) {
+  prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); /* no such call before Linux 4.3: no such set either */
   for (int capability = 0; capability < 64; capability++) {
     int present = prctl(PR_CAPBSET_READ, capability);
     if (present < 0) break;
@@ -165,7 +164,7 @@ static int raised(int descriptor) { return descriptor > 2 ? descriptor : fcntl(d
 
 pid_t cl_spawn(const char *path, char *const arguments[], char *const environment[], int input, int output, int error,
                int namespace_descriptor, int death_signal, int new_group, const char *directory,
-               const int *inherited, int inherited_count) {
+               const int *inherited, int inherited_count, int confined, uint64_t capabilities) {
   int report[2];
   if (pipe2(report, O_CLOEXEC) < 0) return -1;
   sigset_t all, before;
@@ -209,6 +208,8 @@ pid_t cl_spawn(const char *path, char *const arguments[], char *const environmen
     for (int i = 0; i < inherited_count; i++)
       if (fcntl(inherited[i], F_SETFD, 0) < 0) goto failed;
     if (directory && chdir(directory) < 0) goto failed;
+    /* A program that root executes gets what the bounding set leaves. */
+    if (confined && (cl_keep_capabilities(capabilities) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)) goto failed;
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -516,6 +517,17 @@ int cl_unix_connect(int descriptor, const char *path) {
   struct sockaddr_un address;
   if (unix_address(path, &address) < 0) return -1;
   return connect(descriptor, (struct sockaddr *)&address, sizeof address);
+}
+ssize_t cl_unix_datagram(const char *path, const void *bytes, size_t count) {
+  struct sockaddr_un address;
+  if (unix_address(path, &address) < 0) return -1;
+  int descriptor = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (descriptor < 0) return -1;
+  ssize_t sent = sendto(descriptor, bytes, count, MSG_NOSIGNAL, (struct sockaddr *)&address, sizeof address);
+  int error = errno;
+  close(descriptor);
+  errno = error;
+  return sent;
 }
 int cl_unix_pair(int descriptors[2], int sequenced) {
   return socketpair(AF_UNIX, (sequenced ? SOCK_SEQPACKET : SOCK_STREAM) | SOCK_CLOEXEC, 0, descriptors);

@@ -1,4 +1,4 @@
-/// Where a daemon serves which pages: from FelixConfiguration, overruled by the environment, as Felix has always read it.
+/// Where a daemon serves which pages, from Felix's settings.
 public import Resources
 
 public enum HealthPage: String, Hashable, Sendable, CaseIterable {
@@ -31,41 +31,32 @@ public struct ServingPlan: Hashable, Sendable {
   public var problems: [String] = []
   public init(places: [ServingPlace: Set<HealthPage>] = [:]) { self.places = places }
 
-  /// What the environment may say.
-  public static let variables =
-    ["HEALTHENABLED", "HEALTHHOST", "HEALTHPORT", "PROMETHEUSMETRICSENABLED", "PROMETHEUSMETRICSHOST", "PROMETHEUSMETRICSPORT"]
-    .map { "FELIX_\($0)" } + ["MARGAY_BGP_HEALTHPORT", "MARGAY_BGP_PROMETHEUSMETRICSPORT"]
+  /// What the environment says of bgp alone: two daemons with one number would never both get it.
+  public static let variables = ["MARGAY_BGP_HEALTHPORT", "MARGAY_BGP_PROMETHEUSMETRICSPORT"]
 
-  /// `configurations`: the cluster's, then the node's, each field of a later one overruling. The environment is that of the process:
-  /// `FELIX_HEALTHENABLED` and the like for both daemons; `MARGAY_BGP_HEALTHPORT` and `MARGAY_BGP_PROMETHEUSMETRICSPORT` for bgp.
-  public init(_ role: Role, _ configurations: [FelixConfigurationSpec], environment: [String: String]) {
+  /// `settings`: what is in force.
+  public init(_ role: Role, _ settings: FelixConfigurationSpec, environment: [String: String] = [:]) {
     var problems: [String] = []
-    func last<Value>(_ field: KeyPath<FelixConfigurationSpec, Value?>) -> Value? {
-      configurations.last { $0[keyPath: field] != nil }?[keyPath: field]
+    func port(_ stored: UInt16?, _ variable: String, _ usual: Int) -> Int {
+      guard role == .bgp else { return stored.map(Int.init) ?? usual }
+      guard let text = environment[variable], !text.isEmpty else { return usual }
+      if let port = UInt16(text), port > 0 { return Int(port) }
+      problems.append("the environment variable \(variable) is \"\(text)\", which is no port from 1 to 65535; it is ignored")
+      return usual
     }
-    func variable<Value>(_ name: String, _ rule: String, _ parse: (String) -> Value?) -> Value? {
-      guard let text = environment[name], !text.isEmpty else { return nil }
-      if let value = parse(text) { return value }
-      problems.append("the environment variable \(name) is \"\(text)\", which is \(rule); it is ignored")
-      return nil
+    if settings.healthEnabled ?? true {
+      let place = ServingPlace(host: settings.healthHost ?? "localhost", port: port(settings.healthPort, Self.variables[0], role.ports.health))
+      places[place] = Set(HealthPage.allCases)
     }
-    func flag(_ name: String) -> Bool? {
-      variable(name, "neither true nor false") { ["true": true, "false": false, "1": true, "0": false][$0.lowercased()] }
-    }
-    func port(_ felix: String, _ bgp: String, _ stored: UInt16?, _ usual: Int) -> Int {
-      let own = variable(role == .felix ? felix : bgp, "no port from 1 to 65535") { UInt16($0).flatMap { $0 > 0 ? Int($0) : nil } }
-      return own ?? (role == .felix ? stored.map(Int.init) : nil) ?? usual
-    }
-    if flag("FELIX_HEALTHENABLED") ?? last(\.healthEnabled) ?? true {
-      let host = environment["FELIX_HEALTHHOST"] ?? last(\.healthHost) ?? "localhost"
-      let port = port("FELIX_HEALTHPORT", "MARGAY_BGP_HEALTHPORT", last(\.healthPort), role.ports.health)
-      places[ServingPlace(host: host, port: port)] = Set(HealthPage.allCases)
-    }
-    if flag("FELIX_PROMETHEUSMETRICSENABLED") ?? last(\.prometheusMetricsEnabled) ?? false {
-      let host = environment["FELIX_PROMETHEUSMETRICSHOST"] ?? last(\.prometheusMetricsHost) ?? ""
-      let port = port(
-        "FELIX_PROMETHEUSMETRICSPORT", "MARGAY_BGP_PROMETHEUSMETRICSPORT", last(\.prometheusMetricsPort), role.ports.metrics)
-      places[ServingPlace(host: host.isEmpty ? "0.0.0.0" : host, port: port), default: []].insert(.metrics)
+    if settings.prometheusMetricsEnabled ?? false {
+      let port = port(settings.prometheusMetricsPort, Self.variables[1], role.ports.metrics)
+      let place = ServingPlace(host: settings.prometheusMetricsHost ?? "0.0.0.0", port: port)
+      if ["prometheusMetricsCertFile", "prometheusMetricsKeyFile", "prometheusMetricsCAFile"].contains(where: { settings.text($0) != nil }) {
+        // Metrics that somebody wanted protected are not served open.
+        problems.append("metrics are not served at \(place): prometheusMetrics…File ask for TLS, which is not there; keep them on localhost")
+      } else {
+        places[place, default: []].insert(.metrics)
+      }
     }
     self.problems = problems
   }

@@ -82,6 +82,15 @@ public final class NetlinkSocket {
   private var sequence: UInt32
   private var sendCapacity: Int
   private var buffer: [UInt8]
+  /// What the descriptor has; 0: nothing yet.
+  private var timeoutMilliseconds = 0
+  private static let timeoutWanted = Atomic(10_000)
+  /// How long the next message of a dump may take, of all sockets. Answers come without delay: the limit only guards against a kernel that
+  /// never says "done".
+  public static var timeout: Duration {
+    get { .milliseconds(timeoutWanted.load(ordering: .relaxed)) }
+    set { timeoutWanted.store(max(1, Int(clamping: newValue.wholeNanoseconds / 1_000_000)), ordering: .relaxed) }
+  }
 
   /// `groups` are multicast group numbers (RTNLGRP_..., NFNLGRP_...) to listen to. `namespace` is a descriptor of a network
   /// namespace: the socket lives there; nil is the namespace of the calling thread.
@@ -106,8 +115,6 @@ public final class NetlinkSocket {
     buffer = [UInt8](repeating: 0, count: 128 << 10)
     sequence = 1
     if family == .route { _ = cl_netlink_strict(raw) }
-    // A dump's answers come without delay; the limit only guards against a kernel that never says "done".
-    _ = cl_netlink_receive_timeout(raw, 10_000)
     for group in groups where cl_netlink_join(raw, group) < 0 {
       throw NetlinkError(code: errno, what: "join netlink group \(group) (\(family))")
     }
@@ -195,6 +202,8 @@ public final class NetlinkSocket {
     decode: (NetlinkHeader, inout OctetReader) throws(WireError) -> Value?
   ) throws(NetlinkError) -> [Value] {
     let attemptsMax = 20
+    let timeout = Self.timeoutWanted.load(ordering: .relaxed)
+    if timeout != timeoutMilliseconds, cl_netlink_receive_timeout(descriptor.borrowed, CInt(clamping: timeout)) == 0 { timeoutMilliseconds = timeout }
     for attempt in 1...attemptsMax {
       var batch = NetlinkBatch()
       batch.add(type: type, flags: flags, body: body)

@@ -3,6 +3,16 @@
 import CLinux
 import Glibc
 
+/// What the kernel lets a process do beyond what its files allow (capabilities(7)), by the kernel's numbers.
+public struct Capabilities: OptionSet, Hashable, Sendable {
+  public let rawValue: UInt64
+  public init(rawValue: UInt64) { self.rawValue = rawValue }
+  public static let netBindService = Capabilities(rawValue: 1 << 10)
+  public static let netAdmin = Capabilities(rawValue: 1 << 12)
+  public static let netRaw = Capabilities(rawValue: 1 << 13)
+  public static let sysAdmin = Capabilities(rawValue: 1 << 21)
+}
+
 /// What to start, and how.
 public struct ChildCommand: Sendable {
   public var path: String
@@ -20,6 +30,8 @@ public struct ChildCommand: Sendable {
   public var deathSignal: CInt
   public var newProcessGroup: Bool
   public var directory: String?
+  /// Nil keeps what we have. Otherwise the child has these and can never get others.
+  public var capabilities: Capabilities?
   /// Further descriptors the child keeps, under their own numbers (above 2).
   public var inherited: [CInt]
 
@@ -54,7 +66,8 @@ public struct ChildCommand: Sendable {
       unsafe environmentPointers.withUnsafeMutableBufferPointer { environmentList in
         unsafe cl_spawn(
           path, argumentList.baseAddress, environment == nil ? nil : environmentList.baseAddress, input ?? -1, output ?? -1, error ?? -1,
-          networkNamespace ?? -1, deathSignal, newProcessGroup ? 1 : 0, directory, inherited, CInt(inherited.count))
+          networkNamespace ?? -1, deathSignal, newProcessGroup ? 1 : 0, directory, inherited, CInt(inherited.count),
+          capabilities == nil ? 0 : 1, capabilities?.rawValue ?? 0)
       }
     }
     try check(pid, "start \(path)")

@@ -245,6 +245,11 @@ public struct BGPPlan: Hashable, Sendable {
     return try Selector(parsing: text).matches(labels)
   }
 
+  /// What CALICO_ROUTER_ID says: `hash` is the identifier of the node's name, anything else must be one.
+  public static func routerID(_ text: String, of node: String) -> RouterID? {
+    text.lowercased() == "hash" ? routerID(fromName: node) : IPv4Address(text).flatMap { $0.rawValue == 0 ? nil : RouterID($0) }
+  }
+
   /// A node without an IPv4 address still needs an identifier: a hash of its name (FNV-1a), kept out of 0/8 and of multicast.
   static func routerID(fromName name: String) -> RouterID {
     var hash: UInt32 = 2_166_136_261

@@ -4,7 +4,9 @@
 /// peers with graceful restart, since a stop closes connections without a NOTIFICATION. To withdraw a host's routes, remove its Node
 /// or disable its pools, not the daemon.
 
+public import BGPMessages
 public import Datastore
+public import FelixSettings
 import Glibc
 import HealthServer
 import JSON
@@ -24,8 +26,12 @@ public enum BGPProgram {
     public var speaker = Speaker.Options()
     /// Installs handlers that end the program on SIGTERM and SIGINT.
     public var handlesSignals = true
-    /// Serves health and metrics, as FelixConfiguration and this environment say. Nil: serves neither.
+    /// Serves health and metrics, as Felix's settings and this environment say. Nil: serves neither.
     public var environment: [String: String]?
+    /// Nil: the node's IPv4 address, or without one a hash of its name.
+    public var routerID: RouterID?
+    /// What this host says itself of Felix's settings, weakest first.
+    public var localSettings: [SettingsLayer] = []
     public init(nodeName: String, runDirectory: String, datastore: any Datastore, loop: EventLoop, log: Logger) {
       self.nodeName = nodeName
       self.runDirectory = runDirectory
@@ -55,7 +61,9 @@ public enum BGPProgram {
     let datastore = MeteredDatastore(options.datastore)
     let feed = ResourceFeed(datastore, kinds: FollowedResources.kinds)
     let inbox = Inbox(
-      nodeName: options.nodeName, speaker: speaker, reporter: SessionReporter(datastore, node: options.nodeName), log: log)
+      nodeName: options.nodeName, localSettings: options.localSettings, speaker: speaker,
+      reporter: SessionReporter(datastore, node: options.nodeName), log: log)
+    inbox.routerID = options.routerID
     let status = try StatusSocket(path: Options.statusPath(options.runDirectory), loop: loop) {
       var document = speaker.status()
       document["health"] = inbox.readiness().json
@@ -72,7 +80,7 @@ public enum BGPProgram {
       inbox.serve = { health.want(ServingPlan(.bgp, $0, environment: environment)) }
       inbox.otherProblems = { health.problems }
       // Until the datastore has been read: a probe must be able to hear that it has not.
-      inbox.serve([])
+      inbox.serve(inbox.settings)
       telling.append(Task.detached { await health.run() })
     }
     // Gathers what one turn of the loop brings.
@@ -96,29 +104,31 @@ public enum BGPProgram {
     let speaker: Speaker
     let reporter: SessionReporter
     let log: Logger
-    var serve: ([FelixConfigurationSpec]) -> Void = { _ in }
+    private let localSettings: [SettingsLayer]
+    var routerID: RouterID?
+    var serve: (FelixConfigurationSpec) -> Void = { _ in }
     var otherProblems: () -> [String] = { [] }
     var addDatastoreMetrics: (inout MetricsPage) -> Void = { _ in }
-    private var followed = FollowedResources()
+    private var followed: FollowedResources
     private var hadPlan: Bool?
     private var isReportDue = false
     let startedAt = MonotonicInstant.now
-    init(nodeName: String, speaker: Speaker, reporter: SessionReporter, log: Logger) {
+    init(nodeName: String, localSettings: [SettingsLayer], speaker: Speaker, reporter: SessionReporter, log: Logger) {
       self.nodeName = nodeName
+      self.localSettings = localSettings
+      followed = FollowedResources(node: nodeName)
       self.speaker = speaker
       self.reporter = reporter
       self.log = log
     }
 
-    private var configurations: [FelixConfigurationSpec] { ["default", "node.\(nodeName)"].compactMap { followed.felix[$0] } }
+    var settings: FelixConfigurationSpec { SettingsResolution(followed.felix, local: localSettings).effective }
 
     /// Half a picture is not reported: what an earlier run told stands until then.
     private func report() {
       guard followed.isInSync else { return }
       var terms = LeasedKeys.Terms()
-      for configuration in configurations {
-        if let seconds = configuration.reportingTTLSeconds, seconds > 0 { terms.ttlSeconds = seconds }
-      }
+      if let seconds = settings.reportingTTLSeconds, seconds > 0 { terms.ttlSeconds = seconds }
       reporter.report(speaker, terms)
     }
     func scheduleReport(_ loop: EventLoop) {
@@ -166,11 +176,12 @@ public enum BGPProgram {
       for problem in followed.problems where !known.contains(problem) { log.error("\(problem)") }
       speaker.storedProblems =
         (followed.datastoreProblem.map { ["\($0); sessions and routes stay"] } ?? []) + followed.problems + otherProblems()
-      if followed.isInSync, !before.isInSync || followed.felix != before.felix { serve(configurations) }
+      if followed.isInSync, !before.isInSync || followed.felix != before.felix { serve(settings) }
       defer { report() }
       // Half a picture would end sessions that the other half wants.
       guard followed.isInSync, !before.isInSync || followed.resources != before.resources else { return }
-      let plan = BGPPlan(for: nodeName, followed.resources)
+      var plan = BGPPlan(for: nodeName, followed.resources)
+      if let routerID { plan?.routerID = routerID }
       if plan == nil, hadPlan != false { log.warning("no Node \(nodeName) with a BGP address in the datastore: no sessions") }
       hadPlan = plan != nil
       speaker.apply(plan)

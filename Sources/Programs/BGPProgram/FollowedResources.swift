@@ -5,6 +5,7 @@
 
 import Datastore
 import Documents
+import FelixSettings
 import Resources
 
 struct FollowedResources {
@@ -15,15 +16,20 @@ struct FollowedResources {
   private(set) var isInSync = false
   private(set) var datastoreProblem: String?
   /// No matter of sessions: where health is served, and how status is reported.
-  private(set) var felix: [String: FelixConfigurationSpec] = [:]
+  private(set) var felix: StoredSettings
   private var faults: [ResourceKey: String] = [:]
 
   /// By object.
   var problems: [String] { faults.sorted { $0.key < $1.key }.map(\.value) }
 
+  init(node: String) { felix = StoredSettings(node: node) }
+
   mutating func take(_ events: [FeedEvent]) {
     for event in events {
+      if case .resource(let key, let stored) = event { felix.note(key, stored?.resource) }
       switch event {
+      // What is wrong with Felix's settings is Felix's to tell.
+      case .resource(let key, _) where key.kind == .felixConfiguration: break
       case .resource(let key, nil):
         faults[key] = nil
         remove(key)
@@ -59,7 +65,6 @@ struct FollowedResources {
     case .bgpPeer: resources.peers[key.name] != nil
     case .bgpConfiguration: resources.configurations[key.name] != nil
     case .ipPool: resources.pools[key.name] != nil
-    case .felixConfiguration: felix[key.name] != nil
     default: false
     }
   }
@@ -70,7 +75,6 @@ struct FollowedResources {
     case .bgpPeer: resources.peers[key.name] = nil
     case .bgpConfiguration: resources.configurations[key.name] = nil
     case .ipPool: resources.pools[key.name] = nil
-    case .felixConfiguration: felix[key.name] = nil
     default: break
     }
   }
@@ -82,7 +86,6 @@ struct FollowedResources {
     case .bgpPeer(let spec): resources.peers[name] = spec
     case .bgpConfiguration(let spec): resources.configurations[name] = spec
     case .ipPool(let spec): resources.pools[name] = spec
-    case .felixConfiguration(let spec): felix[name] = spec
     default: break
     }
   }

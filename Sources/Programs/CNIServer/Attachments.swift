@@ -19,7 +19,8 @@ import Sockets
 
 struct Attachments: Sendable {
   let node: String
-  let mtuDefault: UInt32
+  /// Where the network's configuration gives none.
+  let mtuDefault: @Sendable () -> UInt32
   let timeout: Duration
   let network: WorkloadNetwork
   let records: any EndpointRecords
@@ -116,7 +117,7 @@ struct Attachments: Sendable {
     let destinations = destinations(delegated, configuration)
     let cable = WorkloadNetwork.Cable(
       hostInterface: workload.hostInterface, containerInterface: workload.endpoint,
-      mac: configuration.mac ?? WorkloadNetwork.randomMAC(), mtu: configuration.mtu ?? mtuDefault, addresses: given,
+      mac: configuration.mac ?? WorkloadNetwork.randomMAC(), mtu: configuration.mtu ?? mtuDefault(), addresses: given,
       destinations: destinations, allowsForwarding: configuration.allowsForwarding)
     let record = try workload.record(configuration, arguments, addresses: given, mac: cable.mac)
 
@@ -303,7 +304,7 @@ struct Attachments: Sendable {
   ) -> WorkloadNetwork.Cable? {
     guard let mac = spec.mac else { return nil }
     return WorkloadNetwork.Cable(
-      hostInterface: spec.interfaceName, containerInterface: spec.endpoint, mac: mac, mtu: configuration.mtu ?? mtuDefault,
+      hostInterface: spec.interfaceName, containerInterface: spec.endpoint, mac: mac, mtu: configuration.mtu ?? mtuDefault(),
       addresses: spec.ipNetworks.map(\.address), destinations: destinations, allowsForwarding: configuration.allowsForwarding)
   }
 

@@ -18,6 +18,8 @@ public struct CNIServerOptions: Sendable {
   public var tombstoneDirectory: String
   /// Octets, unless the network configuration says otherwise.
   public var mtu: UInt32
+  /// Instead of `mtu`, as soon as it is known.
+  public var mtuFound: @Sendable () -> UInt32? = { nil }
   /// How long an ADD may wait for Felix, unless the network configuration says otherwise. Below the plugin's own limit of 90 s.
   public var timeout: Duration
   /// Calls worked on at the same time.
@@ -60,7 +62,7 @@ public final class CNIServer: Sendable {
     let returns = AddressReturns(addresses: addresses, flows: FlowMemory(namespace: options.hostNamespace))
     addressCalls = AddressCalls(node: options.nodeName, records: records, addresses: addresses, returns: returns, log: log)
     attachments = Attachments(
-      node: options.nodeName, mtuDefault: options.mtu, timeout: options.timeout, network: WorkloadNetwork(host: options.hostNamespace),
+      node: options.nodeName, mtuDefault: { [options] in options.mtuFound() ?? options.mtu }, timeout: options.timeout, network: WorkloadNetwork(host: options.hostNamespace),
       records: records, addresses: addresses, returns: returns, readiness: programmed, waits: waits, log: log)
   }
 

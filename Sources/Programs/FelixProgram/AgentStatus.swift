@@ -1,5 +1,6 @@
 /// What the agent answers on its socket.
 import Addresses
+import Calculation
 import Datastore
 import HealthServer
 import HostPlans
@@ -40,7 +41,7 @@ extension FelixAgent {
       "problemsSince": .array(told.problems.map { .string($0.since.text) }),
       "findings": .array(
         told.findings.map { ["object": .string($0.object ?? ""), "finding": .string($0.text), "since": .string($0.since.text)] }),
-      "health": readinessReport().json,
+      "health": readinessReport().json, "settings": SettingsReport(calculation.settingsResolution).json,
       "reporting": reporter?.leased.problem.map { .string($0) } ?? "ok",
     ]
   }

@@ -16,6 +16,7 @@ import Addresses
 import Calculation
 import CNIServer
 import Datastore
+import FelixSettings
 import HealthServer
 import HostPlans
 import JSON
@@ -37,11 +38,11 @@ import TunnelDriver
 final class FelixAgent {
   let node: String
   private let loop: EventLoop
-  private let log: Logger
+  let log: Logger
   private let readiness: ReadinessBoard
   private let namespace: NetworkNamespace?
 
-  private var calculation: HostCalculation
+  var calculation: HostCalculation
   private var policyMemory = PolicyMemory()
   private(set) var plan = HostPlan()
   private(set) var renderer = PolicyRenderer()
@@ -72,16 +73,18 @@ final class FelixAgent {
   private(set) var counts = AgentCounts()
   let startedAt = MonotonicInstant.now
   private var retry: EventLoop.TimerHandle?
-  private let resyncInterval: Duration
+  let refreshing: Refreshing
+  var settingsTold: SettingsResolution?
   /// Called at the end of each round.
   var onRound: (() -> Void)?
-  /// Called with the configurations that concern this node, the cluster's first, whenever one of them changes and once in sync.
-  var onConfiguration: (([FelixConfigurationSpec]) -> Void)?
+  /// Called when a setting has changed, and in the first round.
+  var onSettings: ((SettingsResolution) -> Void)?
   /// Called with every end of a tunnel that needs an address, whenever that changes and once in sync.
   var onTunnelDemands: (([TunnelKind: TunnelDemand]) -> Void)?
   private var areDemandsNew = true
   /// Takes what is told to the datastore.
   var reporter: StatusReporter?
+  var hostFiles: HostFiles? { didSet { hostFiles?.adopt(settings) } }
   /// What goes wrong beside the agent, on this host.
   var otherProblems: () -> [String] = { [] }
 
@@ -90,7 +93,6 @@ final class FelixAgent {
   private var endpointByIndex: [UInt32: ResourceKey] = [:]
   private(set) var holders = AddressHolders()
   private var movedAway: Set<IPAddress> = []
-  private var configurations: [String: FelixConfigurationSpec] = [:]
 
   // What is known of each endpoint's way into the kernel.
   private(set) var progress: [ResourceKey: ReadinessBoard.Progress] = [:]
@@ -107,18 +109,20 @@ final class FelixAgent {
   private var troubleSince: [String: UTCTime] = [:]
 
   /// `namespace` is that of the host; nil is the calling thread's. `resyncInterval`: how often everything is read back against drift
-  /// that nobody tells of. `isTableOwned` false: the nftables table is made as on a kernel that cannot keep others from editing it.
+  /// that nobody tells of, where no setting says so. `localSettings`: what this host says itself, weakest first. `isTableOwned` false: the
+  /// nftables table is made as on a kernel that cannot keep others from editing it.
   init(
     node: String, loop: EventLoop, readiness: ReadinessBoard, namespace: NetworkNamespace? = nil,
-    resyncInterval: Duration = .seconds(90), isTableOwned: Bool = true, log: Logger
+    resyncInterval: Duration? = nil, localSettings: [SettingsLayer] = [], isTableOwned: Bool = true, log: Logger
   ) throws {
     self.node = node
     self.loop = loop
     self.readiness = readiness
     self.log = log
     self.namespace = namespace
-    self.resyncInterval = resyncInterval
+    refreshing = Refreshing(loop: loop, everything: resyncInterval)
     calculation = HostCalculation(node: node)
+    calculation.localSettings = localSettings
     // The monitor listens before anything is read, so that no change falls between.
     monitor = try RouteMonitor(RouteMonitor.linksAndAddresses + RouteMonitor.routes + RouteMonitor.neighboursAndSettings, namespace: namespace)
     netlink = try RouteNetlink(namespace: namespace)
@@ -128,7 +132,8 @@ final class FelixAgent {
     otherTables = OtherTablesWatch(loop, namespace, log: log)
     try resyncDrivers()
     try loop.add(descriptor: monitor.descriptor, interest: .read) { [unowned self] _ in observe() }
-    scheduleResync()
+    refreshing.refresh = { [unowned self] part in refresh(part) }
+    refreshing.adopt(settings)
   }
 
   private func resyncDrivers() throws {
@@ -138,23 +143,14 @@ final class FelixAgent {
 
   // MARK: Inputs
 
-  /// What the agent reads of the datastore.
-  static func feed(_ datastore: any Datastore, node: String) -> ResourceFeed {
-    let kinds: [Kind] = [
-      .bgpConfiguration, .felixConfiguration, .globalNetworkPolicy, .globalNetworkSet, .hostEndpoint, .ipPool, .kubernetesEndpointSlice, .liveMigration, .networkPolicy, .networkSet, .node, .profile,
-      .stagedGlobalNetworkPolicy, .stagedKubernetesNetworkPolicy, .stagedNetworkPolicy, .tier, .workloadEndpoint,
-    ]
-    return ResourceFeed(datastore, kinds: kinds, rawPrefixes: BlockReading.prefixes)
-  }
-
   func receive(_ events: [FeedEvent]) {
     for case .resource(let key, let stored) in events where key.kind == .tier { policyMemory.note(tier: key.name, exists: stored != nil) }
     counts.receive(events)
+    hostFiles?.note(events)
     for event in events {
       switch event {
       case .resource(let key, let stored):
         holders.note(key, stored?.resource)
-        if key.kind == .felixConfiguration { configure(key.name, stored?.resource) }
         take(policyMemory.readable(key, stored?.resource), of: key)
       case .unreadable(let key, let reason): take(policyMemory.unreadable(key, reason: reason), of: key)
       case .raw(let key, let value):
@@ -165,7 +161,6 @@ final class FelixAgent {
         }
       case .inSync:
         isInSync = true
-        tellConfiguration()
         calculation.receive(.inSync)
         log.info("in sync with the datastore")
       case .revision(let revision): received = revision
@@ -179,18 +174,6 @@ final class FelixAgent {
       }
     }
     round()
-  }
-
-  private func configure(_ name: String, _ resource: Resource?) {
-    guard name == "default" || name == "node.\(node)" else { return }
-    if case .felixConfiguration(let spec)? = resource?.spec { configurations[name] = spec } else { configurations[name] = nil }
-    if isInSync { tellConfiguration() }
-  }
-
-  private func tellConfiguration() {
-    let applying = ["default", "node.\(node)"].compactMap { configurations[$0] }
-    reporter?.configure(ReportingSettings(applying))
-    onConfiguration?(applying)
   }
 
   private func take(_ answer: PolicyMemory.Answer, of key: ResourceKey) {
@@ -208,6 +191,7 @@ final class FelixAgent {
     let reception = monitor.receive { event in
       touch(event)
       routing.handle(event)
+      hostFiles?.note(event)
     }
     if reception == .overrun { resyncLinksAndRoutes() }
   }
@@ -270,28 +254,33 @@ final class FelixAgent {
   /// Everything is read back, and what differs is repaired.
   func resync() {
     resyncLinksAndRoutes()
+    resyncRules()
+    round()
+  }
+
+  private func resyncRules() {
     // Before the first round the driver wants an empty table.
-    if rounds > 0 {
-      do {
-        count(try ruleset.resync())
-        areRulesRight = true
-      } catch {
-        areRulesRight = false
-        log.error("reading the ruleset back: \(error)")
-      }
+    guard rounds > 0 else { return }
+    do {
+      count(try ruleset.resync())
+      areRulesRight = true
+    } catch {
+      areRulesRight = false
+      log.error("reading the ruleset back: \(error)")
+    }
+  }
+
+  private func refresh(_ part: Refreshing.Part) {
+    switch part {
+    // Routes lead over links: what is read back of one is compared with the other.
+    case .routes, .links: resyncLinksAndRoutes()
+    case .rules: resyncRules()
     }
     round()
   }
 
-  private func scheduleResync() {
-    loop.schedule(after: resyncInterval) { [unowned self] in
-      resync()
-      scheduleResync()
-    }
-  }
-
   /// One round for everything that has arrived when the loop comes to it.
-  private func round() {
+  func round() {
     guard !isRoundDue else { return }
     isRoundDue = true
     loop.schedule(after: .zero) { [unowned self] in
@@ -311,6 +300,7 @@ final class FelixAgent {
     problems = []
     let revision = received
     let changes = calculation.flush()
+    tellSettings()
     counts.calculated(changes.count, since: began)
     note(changes)
     plan.apply(changes)
@@ -390,6 +380,7 @@ final class FelixAgent {
       movedAway = []
     }
     applied = revision
+    hostFiles?.roundEnded()
     post()
   }
 
@@ -558,6 +549,7 @@ final class FelixAgent {
       untold.formUnion(progress.keys)
     }
     let statuses = untold.map { ($0, endpointStatus($0)) }
+    hostFiles?.report(statuses, plan)
     untold = []
     reporter.report(Dictionary(uniqueKeysWithValues: statuses))
     // Findings are gathered from everything that is in use here: not in every round.
@@ -589,7 +581,8 @@ final class FelixAgent {
       return HostStatus.Trouble(object: object, text: text, since: since[name]!)
     }
     var status = HostStatus()
-    status.problems = (problems + otherTables.problems + otherProblems()).map { trouble(nil, $0) }
+    let told = problems + calculation.settingsResolution.problems + (hostFiles?.problems ?? []) + otherTables.problems + otherProblems()
+    status.problems = told.map { trouble(nil, $0) }
     status.findings = findings.sorted { $0.key < $1.key }.map { trouble($0.key.description, $0.value) }
     troubleSince = since
     return status

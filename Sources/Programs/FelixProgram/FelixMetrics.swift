@@ -5,6 +5,7 @@ import Datastore
 import HealthServer
 import HostPlans
 import MetricsText
+import Resources
 import Sockets
 
 /// Counted on the loop's thread.
@@ -78,7 +79,7 @@ extension FelixAgent {
     page.gauge("margay_felix_findings", "Objects that cannot be enforced as they are written.", status.findings.count)
     page.counter("margay_felix_status_writes_total", "Status keys written to the datastore.", reporter?.leased.writes ?? 0)
     addDatastoreMetrics(&page)
-    ProcessMetrics.add(to: &page)
+    if settings.flag("prometheusProcessMetricsEnabled") ?? true { ProcessMetrics.add(to: &page) }
     return page.text
   }
 }

@@ -2,10 +2,13 @@
 import CNIServer
 public import Datastore
 import AddressAssignment
+public import FelixSettings
 import Glibc
 import HealthServer
 import JSON
 import Logging
+public import DaemonLogs
+import NetlinkEdge
 import Resources
 import Sockets
 
@@ -13,8 +16,13 @@ public struct FelixOptions: Sendable {
   public var node: String
   public var runDirectory: String
   public var stateDirectory: String
-  /// What may overrule FelixConfiguration.
-  public var environment: [String: String] = [:]
+  /// What this host says itself of the settings, weakest first.
+  public var localSettings: [SettingsLayer] = []
+  /// Follows the settings of logs.
+  public var logs: LogOutput?
+  /// This is the host's own daemon, and Calico's folders are its: of many on one machine each has its own below `stateDirectory` and
+  /// `runDirectory`.
+  public var isHosts: Bool { runDirectory == "/run/margay" && stateDirectory == "/var/lib/margay" }
   /// False: the table is made as on a kernel whose tables have no owner, so that others can edit it.
   public var isTableOwned = true
   public init(node: String, runDirectory: String, stateDirectory: String) {
@@ -35,11 +43,15 @@ public enum FelixProgram {
     try Files.makeDirectories(options.stateDirectory)
     try loop.onSignal([SIGTERM, SIGINT]) { _ in loop.stop() }
     let agent = try FelixAgent(
-      node: options.node, loop: loop, readiness: readiness, isTableOwned: options.isTableOwned, log: log)
+      node: options.node, loop: loop, readiness: readiness, localSettings: options.localSettings,
+      isTableOwned: options.isTableOwned, log: log)
     let desk = AddressDesk(datastore, node: options.node)
+    let mtu = WorkloadMTU()
+    var serverOptions = CNIServerOptions(
+      nodeName: options.node, socketPath: "\(options.runDirectory)/cni.sock", tombstoneDirectory: "\(options.stateDirectory)/tombstones")
+    serverOptions.mtuFound = { mtu.value }
     let server = CNIServer(
-      options: CNIServerOptions(
-        nodeName: options.node, socketPath: "\(options.runDirectory)/cni.sock", tombstoneDirectory: "\(options.stateDirectory)/tombstones"),
+      options: serverOptions,
       records: StoredEndpoints(store: ResourceStore(datastore)), addresses: BookedAddresses(datastore: datastore, desk: desk), programmed: readiness,
       log: Logger(label: "cni"))
     let reporter = StatusReporter(datastore, node: options.node, loop: loop)
@@ -59,15 +71,25 @@ public enum FelixProgram {
     let queue = FeedQueue { queue in mailbox.post { unsafe onLoop.receive(queue.take()) } }
     let feeding = Task.detached { await feed.run(queue.put) }
     agent.addDatastoreMetrics = { page in datastore.add(to: &page, feed: feed.meter, queue: queue) }
-    let health = HealthServer(FelixAgent.pages(mailbox) { unsafe onLoop }, log: Logger(label: "health"))
+    let patience = ProbePatience()
+    let health = HealthServer(FelixAgent.pages(mailbox, patience) { unsafe onLoop }, log: Logger(label: "health"))
     let tunnelAddresses = TunnelAddressKeeper(datastore, desk.book, log: log)
     agent.onTunnelDemands = tunnelAddresses.want
-    agent.otherProblems = { health.problems + [tunnelAddresses.problem].compactMap { $0 } + (reporter.leased.problem.map { [$0] } ?? []) }
-    agent.onConfiguration = { [environment = options.environment] configurations in
-      health.want(ServingPlan(.felix, configurations, environment: environment))
+    agent.otherProblems = {
+      health.problems + (options.logs?.problems ?? []) + [tunnelAddresses.problem, reporter.leased.problem].compactMap { $0 }
     }
+    agent.hostFiles = try HostFiles(
+      mtu: mtu, folder: options.isHosts ? "/var/lib/calico" : "\(options.stateDirectory)/calico",
+      usualPrefix: options.isHosts ? "/var/run/calico" : "\(options.runDirectory)/calico")
+    let adopt = { (settings: FelixConfigurationSpec) in
+      health.want(ServingPlan(.felix, settings))
+      patience.adopt(settings)
+      options.logs?.adopt(LogPlan(settings, isHosts: options.isHosts))
+      NetlinkSocket.timeout = settings.duration("netlinkTimeout").map { $0 > .zero ? $0 : .seconds(10) } ?? .seconds(10)
+    }
+    agent.onSettings = { resolution in adopt(resolution.effective) }
     // Until the datastore has been read: a probe must be able to hear that it has not.
-    health.want(ServingPlan(.felix, [], environment: options.environment))
+    adopt(agent.settings)
     let leased = reporter.leased
     let telling = [
       Task.detached { await health.run() }, Task.detached { await leased.run() }, Task.detached { await desk.run() },

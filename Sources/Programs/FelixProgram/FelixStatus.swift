@@ -81,15 +81,15 @@ struct ReportingSettings: Hashable, Sendable {
   var reportsEndpoints = true
   var terms = LeasedKeys.Terms()
 
-  /// `configurations`: the cluster's, then the node's; each field of a later one overrules.
-  init(_ configurations: [FelixConfigurationSpec]) {
-    for configuration in configurations {
-      region = configuration.openstackRegion ?? region
-      if let seconds = configuration.reportingIntervalSeconds { interval = seconds > 0 ? .seconds(seconds) : nil }
-      if let seconds = configuration.reportingTTLSeconds, seconds > 0 { terms.ttlSeconds = seconds }
-      reportsEndpoints = configuration.endpointReportingEnabled ?? reportsEndpoints
-      if let seconds = configuration.endpointReportingDelaySeconds { terms.delay = .seconds(seconds) }
-    }
+  init() {}
+
+  /// `settings`: what is in force.
+  init(_ settings: FelixConfigurationSpec) {
+    region = settings.openstackRegion
+    if let seconds = settings.reportingIntervalSeconds { interval = seconds > 0 ? .seconds(seconds) : nil }
+    if let seconds = settings.reportingTTLSeconds, seconds > 0 { terms.ttlSeconds = seconds }
+    reportsEndpoints = settings.endpointReportingEnabled ?? reportsEndpoints
+    if let delay = settings.duration("endpointReportingDelay") { terms.delay = delay }
   }
 }
 

@@ -13,7 +13,7 @@ final class StatusReporter {
   private let node: String
   private let loop: EventLoop
   private let startedAt = MonotonicInstant.now
-  private var settings = ReportingSettings([])
+  private var settings = ReportingSettings()
   private var keys: StatusKeys
   private var endpoints: [ResourceKey: (status: EndpointStatus, since: UTCTime)] = [:]
   private var host = HostStatus()

@@ -5,14 +5,27 @@
 import CLinux
 import Glibc
 import Logging
-import Sockets
+public import Sockets
 
 public struct SupervisedChild: Sendable {
   public var name: String
   public var arguments: [String]
-  public init(name: String, arguments: [String]) {
+  /// Nil: all that the supervisor has.
+  public var capabilities: Capabilities?
+  public init(name: String, arguments: [String], capabilities: Capabilities? = nil) {
     self.name = name
     self.arguments = arguments
+    self.capabilities = capabilities
+  }
+
+  /// What each daemon cannot do without.
+  public enum Needs {
+    /// Routes, links, rules and their sysctls; raw packets; the namespaces of workloads, which the kernel lets only administrators enter;
+    /// ports below 1024, where somebody wants metrics there.
+    public static let felix: Capabilities = [.netAdmin, .netRaw, .sysAdmin, .netBindService]
+    /// Routes, signed connections, sockets of one interface, port 179.
+    public static let bgp: Capabilities = [.netAdmin, .netRaw, .netBindService]
+    public static let controllers: Capabilities = []
   }
 }
 
@@ -61,6 +74,9 @@ public final class Supervisor {
     try Files.makeDirectories(runDirectory)
   }
 
+  /// What runs beside the children on the supervisor's loop.
+  public func beside<Value>(_ make: (EventLoop) throws -> Value) rethrows -> Value { try make(loop) }
+
   /// Returns after SIGTERM or SIGINT, when every child has ended.
   public func run() throws(SystemError) {
     try loop.onSignal([SIGTERM, SIGINT]) { [unowned self] number in stop(signal: number) }
@@ -73,7 +89,9 @@ public final class Supervisor {
     running.started = .now
     do {
       // The children follow their supervisor: without it nobody would restart them or take SIGTERM for them.
-      let process = try ChildCommand(executable, running.child.arguments, deathSignal: SIGTERM).start()
+      var command = ChildCommand(executable, running.child.arguments, deathSignal: SIGTERM)
+      command.capabilities = running.child.capabilities
+      let process = try command.start()
       let box = ProcessBox(process)
       do {
         running.watch = try loop.add(descriptor: box.process.pidDescriptor.borrowed, interest: .read) { [unowned self, unowned running] _ in

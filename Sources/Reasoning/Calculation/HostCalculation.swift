@@ -15,6 +15,7 @@
 /// computes and answers with the minimal changes, in the order of `HostPlanChange.rank`. A change costs what it touches, not
 /// what the cluster holds: endpoints of other hosts only feed the address sets, and only rules of policies in use are looked at.
 import Addresses
+public import FelixSettings
 import HostPlans
 import Resources
 
@@ -26,7 +27,11 @@ public struct HostCalculation: Sendable {
 
   private var tiers: [String: TierSpec] = [:]
   private var profiles: [String: ProfileSpec] = [:]
-  private var configurations: [String: FelixConfigurationSpec] = [:]
+  private var storedSettings: StoredSettings
+  /// Nil: to be found again.
+  private var resolved: SettingsResolution?
+  /// What this host says itself of its settings, weakest first.
+  public var localSettings: [SettingsLayer] = [] { didSet { if localSettings != oldValue { resolved = nil } } }
   private(set) var policies = PolicyTable()
   /// Staged policies that would delete the enforced one of their name.
   private var stagedDeletions: Set<ResourceKey> = []
@@ -58,7 +63,11 @@ public struct HostCalculation: Sendable {
   public init(node: String) {
     self.node = node
     remote = RemoteRoutes(node: node)
+    storedSettings = StoredSettings(node: node)
   }
+
+  /// Felix's settings as of the last flush, with where each comes from.
+  public var settingsResolution: SettingsResolution { resolved ?? SettingsResolution(storedSettings, local: localSettings) }
 
   public mutating func receive(_ input: CalculationInput) {
     switch input {
@@ -74,11 +83,15 @@ public struct HostCalculation: Sendable {
     guard isInSync else { return [] }
     absorb()
     var changes: [HostPlanChange] = []
-    let settings = HostSettings(["default", "node.\(node)"].compactMap { configurations[$0] })
-    if settings != self.settings {
-      adopt(settings)
-      changes.append(.settings(settings))
-      remote.set(settings)
+    if resolved == nil {
+      let resolution = settingsResolution
+      resolved = resolution
+      let settings = HostSettings(resolution.effective)
+      if settings != self.settings {
+        adopt(settings)
+        changes.append(.settings(settings))
+        remote.set(settings)
+      }
     }
     settleLocalEndpoints()
     changes += foldPolicies()
@@ -124,6 +137,7 @@ public struct HostCalculation: Sendable {
     var findings = local.findings.merging(remote.findings) { $1 }
     func add(_ text: String, to key: ResourceKey) { findings[key] = findings[key].map { "\($0); \(text)" } ?? text }
     for (key, fault) in policies.faults { add(fault, to: key) }
+    for (name, finding) in settingsResolution.findings { add(finding, to: ResourceKey(.felixConfiguration, name: name)) }
     for (key, policy) in folded where !policy.faults.isEmpty { add(policy.faults.joined(separator: "; "), to: key) }
     for key in folded.keys {
       if let tier = policies.inUse(key)?.spec.tier, self.tier(tier) == nil {
@@ -145,6 +159,7 @@ public struct HostCalculation: Sendable {
 
   private mutating func absorb() {
     for (key, resource) in pending {
+      if storedSettings.note(key, resource) { resolved = nil }
       switch key.kind {
       case .workloadEndpoint: absorbEndpoint(key, resource)
       case .hostEndpoint: absorbHostEndpoint(key, resource)
@@ -154,12 +169,6 @@ public struct HostCalculation: Sendable {
       case .stagedNetworkPolicy, .stagedGlobalNetworkPolicy, .stagedKubernetesNetworkPolicy: absorbStaged(key, resource)
       case .profile: absorbProfile(key, resource)
       case .tier: absorbTier(key, resource)
-      case .felixConfiguration:
-        if case .felixConfiguration(let spec)? = resource?.spec {
-          configurations[key.name] = spec
-        } else {
-          configurations[key.name] = nil
-        }
       case .ipPool, .node, .bgpConfiguration:
         networks.set(key, resource?.spec)
         remote.set(key, resource)

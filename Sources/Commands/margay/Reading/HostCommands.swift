@@ -72,15 +72,9 @@ struct NodeDiags: AsyncParsableCommand {
     var datastore: (any Datastore)?
     var problem: String?
     do { datastore = try store.open() } catch { problem = "\(error)" }
-    var variables: [String] = []
-    var place = unsafe environ
-    while let variable = unsafe place.pointee {
-      unsafe variables.append(String(cString: variable))
-      unsafe place += 1
-    }
     let options = Diagnostics.Options(
       version: Margay.version, runDirectory: runDir, stateDirectory: stateDir, datastore: datastore, datastoreProblem: problem,
-      environment: variables)
+      environment: environmentLines())
     let (path, summary) = try await Diagnostics.collect(options, into: directory)
     await datastore?.close()
     emit(summary.text + "\n\(path)\n")

@@ -49,8 +49,8 @@ int cl_set_parent_death_signal(int signal);
 int cl_set_process_name(const char *name);
 int cl_pidfd_open(pid_t pid);
 int cl_pidfd_send_signal(int pidfd, int signal);
-/* Drops `capability` numbers not listed from the bounding, permitted, effective and inheritable sets of this thread. */
-int cl_keep_capabilities(const int *kept, int count);
+/* Drops the capabilities whose bits are not set from the bounding, permitted, effective, inheritable and ambient sets of this thread. */
+int cl_keep_capabilities(uint64_t kept);
 
 /* Runs `body(context)` on a fresh thread that has joined the network namespace `descriptor` (or stays, if negative) and ends after it.
  * Returns 0, or -1 with errno when the thread or the namespace could not be had: then `body` did not run. */
@@ -62,10 +62,11 @@ int cl_start_thread(void (*body)(void *), void *context);
 
 /* A child process. The arrays end with NULL. Descriptors -1 mean /dev/null. `namespace_descriptor` -1 stays in ours.
  * `death_signal` 0 none; it is sent when the *thread* that started the child ends. Signals are reset and unblocked in the child.
+ * `confined`: of its capabilities the child keeps only those of `capabilities` (bits), and can never get others.
  * Returns the pid, or -1 with the errno of the step that failed, exec included. */
 pid_t cl_spawn(const char *path, char *const arguments[], char *const environment[], int input, int output, int error,
                int namespace_descriptor, int death_signal, int new_group, const char *directory,
-               const int *inherited, int inherited_count);
+               const int *inherited, int inherited_count, int confined, uint64_t capabilities);
 /* Returns the pid, 0 if it still runs, -1 error. *code is the exit code, or 128 + signal. */
 pid_t cl_reap(pid_t pid, int block, int *code);
 
@@ -126,6 +127,8 @@ int cl_set_md5(int descriptor, const struct cl_address *peer, const void *key, i
 int cl_unix_socket(int nonblocking, int sequenced);
 int cl_unix_bind(int descriptor, const char *path);
 int cl_unix_connect(int descriptor, const char *path);
+/* One datagram to the socket at `path`, without waiting. */
+ssize_t cl_unix_datagram(const char *path, const void *bytes, size_t count);
 int cl_unix_pair(int descriptors[2], int sequenced);
 int cl_peer_credentials(int descriptor, pid_t *pid, uid_t *uid, gid_t *gid);
 /* Sends bytes together with descriptors (SCM_RIGHTS), at most 16. */

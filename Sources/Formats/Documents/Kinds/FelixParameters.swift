@@ -143,7 +143,7 @@ extension FieldReader {
 }
 
 extension ResourceCodec {
-  static func json(_ value: FelixParameterValue) -> JSONValue {
+  package static func json(_ value: FelixParameterValue) -> JSONValue {
     func ports(_ ports: FelixParameterValue.Ports) -> JSONValue {
       switch ports {
       case .one(let port): .integer(Int64(port))
