@@ -228,6 +228,14 @@ public final class RouteDriver {
     case .neighbour, .neighbourRemoved, .forwarding, .forwardingRemoved, .settings: break
     }
   }
+  /// False for routes of others that stand in nobody's way: hosts may have very many of them.
+  public func isConcerned(by event: RouteNetlinkEvent) -> Bool {
+    guard case .route(let route) = event else {
+      guard case .routeRemoved(let route) = event else { return true }
+      return isConcerned(by: .route(route))
+    }
+    return isOurs(route) || deltas.wanted[route.key] != nil || deltas.observed[route.key] != nil
+  }
   /// Everything read anew: after a lost notification, and from time to time.
   public func resync() throws(NetlinkError) {
     let links = try netlink.links()

@@ -182,18 +182,22 @@ final class FelixAgent {
   }
 
   private func observe() {
-    hear()
-    round()
+    if hear() || !touched.isEmpty { round() }
   }
 
-  /// Takes what the kernel has told.
-  private func hear() {
+  /// Takes what the kernel has told. False if all of it was about routes of others.
+  @discardableResult
+  private func hear() -> Bool {
+    var isConcerned = false
     let reception = monitor.receive { event in
+      if !isConcerned { isConcerned = routes.isConcerned(by: event) }
       touch(event)
       routing.handle(event)
       hostFiles?.note(event)
     }
-    if reception == .overrun { resyncLinksAndRoutes() }
+    guard reception == .overrun else { return isConcerned }
+    resyncLinksAndRoutes()
+    return true
   }
 
   private func touch(_ event: RouteNetlinkEvent) {
