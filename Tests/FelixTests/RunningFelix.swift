@@ -46,6 +46,7 @@ struct Unmet: Error, CustomStringConvertible {
 /// Sendable: the agent and the waiters are touched only on the loop's thread, by work posted to its mailbox.
 final class RunningFelix: @unchecked Sendable {
   private final class Inside: @unchecked Sendable {
+    var flows: FlowSocket?
     var loop: EventLoop!
     var agent: FelixAgent!
     var waiters: [() -> Bool] = []
@@ -76,6 +77,8 @@ final class RunningFelix: @unchecked Sendable {
           started.yield(loop.mailbox)
           loop.run()
           inside.waiters = []
+          inside.flows?.close()
+          inside.flows = nil
           inside.agent = nil
           inside.loop = nil
         } catch {
@@ -143,6 +146,15 @@ final class RunningFelix: @unchecked Sendable {
   }
   func until(_ workload: Workload, is state: String) async throws {
     try await until("\(workload.name) \(state)") { $0.endpoint(workload)?["state"]?.string == state }
+  }
+  /// Serves flow records until the agent ends.
+  func serveFlows(at path: String) async throws {
+    let inside = inside
+    try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+      mailbox.post {
+        continuation.resume(with: Result { inside.flows = try FlowSocket(path: path, loop: inside.loop, flows: inside.agent.flowLog) })
+      }
+    }
   }
   /// Ends the agent and its sockets, as the end of its process would.
   func stop() async throws {

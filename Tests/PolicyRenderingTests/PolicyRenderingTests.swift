@@ -25,7 +25,8 @@ func nets(_ members: String...) -> IPSetPlan {
 
 /// The renderer and the fake kernel in one: every delta must be one that a kernel takes.
 struct Rig {
-  var renderer = PolicyRenderer()
+  // Without what every drop tells, rules are easier to read.
+  var renderer = PolicyRenderer(tellsDrops: false)
   let fake = FakeRuleset()
   let driver: RulesetDriver
   var last = RulesetDelta()

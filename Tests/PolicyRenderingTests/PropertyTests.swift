@@ -167,7 +167,7 @@ struct WalkTests {
     let sandbox = KernelSandbox()
     let host = try sandbox.namespace("nft")
     let driver = try RulesetDriver(namespace: host.descriptor.borrowed)
-    var renderer = PolicyRenderer()
+    var renderer = PolicyRenderer(tellsDrops: false)
     var maker = PlanMaker(seed: seed)
     var plan = HostPlan()
     for _ in 0..<8 {
@@ -195,7 +195,7 @@ struct WalkTests {
       try rig.apply(all)
       plan = next
 
-      var fresh = PolicyRenderer()
+      var fresh = PolicyRenderer(tellsDrops: false)
       var expected = Ruleset()
       expected.apply(fresh.apply(changes(from: HostPlan(), to: plan)))
       #expect(rig.driver.ruleset == expected,
@@ -203,7 +203,7 @@ struct WalkTests {
       #expect(try rig.driver.resync().mutations == 0)
     }
     try rig.apply(changes(from: plan, to: HostPlan()))
-    var fresh = PolicyRenderer()
+    var fresh = PolicyRenderer(tellsDrops: false)
     var empty = Ruleset()
     empty.apply(fresh.apply([]))
     #expect(rig.driver.ruleset == empty)

@@ -20,7 +20,7 @@ struct Margay: AsyncParsableCommand {
       // What is stored.
       Create.self, Apply.self, Replace.self, Patch.self, Label.self, Edit.self, Delete.self, Get.self, Diff.self, Validate.self,
       // Questions.
-      Explain.self, PlanCommand.self, SelectorCommand.self, APIResources.self, Version.self, ConfigCommand.self,
+      Explain.self, Flows.self, PlanCommand.self, SelectorCommand.self, APIResources.self, Version.self, ConfigCommand.self,
       // Addresses.
       IPAM.self,
       // For shells and packages.

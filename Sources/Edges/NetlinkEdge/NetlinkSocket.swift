@@ -52,6 +52,7 @@ public enum NetlinkStatistics {
       let message = type & 0xff
       switch type >> 8 {
       case 0: return false  // batch begin and end
+      case 4: return false  // nfnetlink_log: who listens changes nothing
       case 1, 2: return message != 1 && message != 3 && message < 4  // conntrack: GET 1, GET_CTRZERO 3, statistics above
       case 10:
         // nf_tables: every GET and the trace message; the resetting GETs change counters only.

@@ -101,6 +101,7 @@ public enum Statement: Hashable, Sendable {
   case markBitsSet(UInt32)
   case counter
   case log(prefix: String)
+  case logGroup(UInt16, prefix: String)
   case limit(RateLimit)
   /// Of the connections that came here, more than so many are alive, this one counted.
   case connectionsAbove(UInt32)
@@ -210,6 +211,7 @@ extension Statement {
       ]
     case .counter: return [.counter]
     case .log(let prefix): return [.log(prefix: prefix, level: 5)]
+    case .logGroup(let group, let prefix): return [.logGroup(group, prefix: prefix)]
     case .limit(let limit): return [.limit(limit)]
     case .connectionsAbove(let count): return [.connectionLimit(count, isOver: true)]
     case .setDSCP(let family, let value):

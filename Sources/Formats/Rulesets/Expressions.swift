@@ -80,6 +80,8 @@ public enum Expression: Hashable, Sendable {
   case verdict(Verdict)
   case counter
   case log(prefix: String, level: UInt32)
+  /// To whoever listens to this group of nfnetlink_log.
+  case logGroup(UInt16, prefix: String)
   case limit(RateLimit)
   case connectionLimit(UInt32, isOver: Bool)
   /// `headerChecksum` is the offset of the IPv4 header's checksum, to be kept right.
@@ -168,7 +170,7 @@ extension Expression {
     case .lookup, .verdictLookup: "lookup"
     case .immediate, .verdict: "immediate"
     case .counter: "counter"
-    case .log: "log"
+    case .log, .logGroup: "log"
     case .limit: "limit"
     case .connectionLimit: "connlimit"
     case .reject: "reject"
@@ -245,6 +247,9 @@ extension Expression {
     case .log(let prefix, let level):
       writer.attribute(2, text: prefix)
       writer.attribute(5, u32: level)
+    case .logGroup(let group, let prefix):
+      writer.attribute(1, [UInt8(group >> 8), UInt8(group & 0xff)])
+      writer.attribute(2, text: prefix)
     case .limit(let limit):
       writer.attribute(1, u64: limit.packets)
       writer.attribute(2, u64: limit.perSeconds)
@@ -395,7 +400,11 @@ extension Expression {
       return .immediate(value, into: into)
     case "counter": return .counter
     case "log":
-      guard raw.numbers[1] == nil, let prefix = raw.text(2), let level = raw.u32(5), raw.u32(6) ?? 0 == 0 else { return nil }
+      if let group = raw.numbers[1] {
+        guard group.count == 2, let prefix = raw.text(2), raw.u32(3) ?? 0 == 0, raw.numbers[4] == nil else { return nil }
+        return .logGroup(UInt16(group[0]) << 8 | UInt16(group[1]), prefix: prefix)
+      }
+      guard let prefix = raw.text(2), let level = raw.u32(5), raw.u32(6) ?? 0 == 0 else { return nil }
       return .log(prefix: prefix, level: level)
     case "limit":
       guard let packets = raw.u64(1), let unit = raw.u64(2), let burst = raw.u32(3), raw.u32(4) ?? 0 == 0, raw.u32(5) ?? 0 < 2

@@ -188,6 +188,7 @@ extension Statement: CustomStringConvertible {
     case .markBitsSet(let bits): "meta mark & \(RulesetText.hexadecimal(bits)) == \(RulesetText.hexadecimal(bits))"
     case .counter: "counter"
     case .log(let prefix): "log prefix \"\(prefix)\" level notice"
+    case .logGroup(let group, let prefix): "log prefix \"\(prefix)\" group \(group)"
     case .limit(let limit): "limit rate \(limit.isOver ? "over " : "")\(limit.packets)/\(RulesetText.unit(limit.perSeconds)) burst \(limit.burst) packets"
     case .connectionsAbove(let count): "ct count over \(count)"
     case .setDSCP(let family, let value): "\(family == .v4 ? "ip" : "ip6") dscp set \(value)"

@@ -42,6 +42,7 @@ extension FelixAgent {
       "findings": .array(
         told.findings.map { ["object": .string($0.object ?? ""), "finding": .string($0.text), "since": .string($0.since.text)] }),
       "health": readinessReport().json, "settings": SettingsReport(calculation.settingsResolution).json,
+      "drops": flowLog.status,
       "reporting": reporter?.leased.problem.map { .string($0) } ?? "ok",
     ]
   }

@@ -17,6 +17,7 @@ import Calculation
 import CNIServer
 import Datastore
 import FelixSettings
+import FlowReader
 import HealthServer
 import HostPlans
 import JSON
@@ -45,7 +46,7 @@ final class FelixAgent {
   var calculation: HostCalculation
   private var policyMemory = PolicyMemory()
   private(set) var plan = HostPlan()
-  private(set) var renderer = PolicyRenderer()
+  private(set) var renderer: PolicyRenderer
   private let netlink: RouteNetlink
   private let ruleset: RulesetDriver
   private let routing: HostRouting
@@ -54,6 +55,9 @@ final class FelixAgent {
   private let monitor: RouteMonitor
   private let flows: FlowMemory
   private let otherTables: OtherTablesWatch
+  let flowLog: FlowLog
+  let tightening: Tightening
+  let ruleMetrics: RuleMetrics
 
   private var isRoundDue = false
   private(set) var isInSync = false
@@ -130,10 +134,15 @@ final class FelixAgent {
     flows = FlowMemory(namespace: namespace)
     routing = HostRouting(netlink, namespace)
     otherTables = OtherTablesWatch(loop, namespace, log: log)
+    renderer = PolicyRenderer(tellsDrops: DropReader.isAvailable(namespace: namespace?.descriptor.borrowed))
+    ruleMetrics = RuleMetrics(namespace: namespace, log: log)
+    tightening = Tightening(namespace: namespace, log: log)
+    flowLog = FlowLog(loop: loop, namespace: namespace, log: log)
     try resyncDrivers()
     try loop.add(descriptor: monitor.descriptor, interest: .read) { [unowned self] _ in observe() }
     refreshing.refresh = { [unowned self] part in refresh(part) }
     refreshing.adopt(settings)
+    try flowLog.start { [unowned self] in plan }
   }
 
   private func resyncDrivers() throws {
@@ -333,6 +342,7 @@ final class FelixAgent {
     }
     problems += ruleset.problems
     if areRulesRight { isSecondAgent = false }
+    tightening.follow(changes, plan, isCommitted: areRulesRight)
     refusals = areRulesRight ? 0 : refusals + 1
     guard areRulesRight else { return post() }
     // 4. Interfaces, neighbours, then the routes over them.

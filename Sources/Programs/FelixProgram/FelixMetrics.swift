@@ -2,6 +2,7 @@
 ///
 /// Calico's timings are summaries; ours have a sum and a count, which is what a rate needs.
 import Datastore
+import FlowReader
 import HealthServer
 import HostPlans
 import MetricsText
@@ -17,15 +18,21 @@ struct AgentCounts {
   private(set) var calculation = Summary()
   private(set) var application = Summary()
   private(set) var latency = Histogram.latency
-  /// The arrival of the first event that is not in the kernel yet.
+  /// The same by what changed.
+  private(set) var latencies: [String: Histogram] = [:]
+  /// The arrival of the first event that is not in the kernel yet, of all and by what it is about.
   private var waitingSince: MonotonicInstant?
+  private var waiting: [String: MonotonicInstant] = [:]
 
   mutating func receive(_ batch: [FeedEvent]) {
     for event in batch {
       switch event {
       case .resource, .unreadable, .raw:
         events += 1
-        if waitingSince == nil { waitingSince = .now }
+        let now = MonotonicInstant.now
+        if waitingSince == nil { waitingSince = now }
+        let subject = Self.subject(event)
+        if waiting[subject] == nil { waiting[subject] = now }
       case .inSync, .connection(nil): resyncs += 1
       case .revision, .connection: break
       }
@@ -43,6 +50,27 @@ struct AgentCounts {
     }
     if let since = waitingSince { latency.observe(Self.seconds(.now - since)) }
     waitingSince = nil
+    for (subject, since) in waiting { latencies[subject, default: .latency].observe(Self.seconds(.now - since)) }
+    waiting = [:]
+  }
+
+  private static func subject(_ event: FeedEvent) -> String {
+    let key: ResourceKey? =
+      switch event {
+      case .resource(let key, _), .unreadable(let key, _): key
+      default: nil
+      }
+    guard let key else { return "block" }
+    return switch key.kind {
+    case .workloadEndpoint, .hostEndpoint, .liveMigration: "endpoint"
+    case .networkPolicy, .globalNetworkPolicy: "policy"
+    case .stagedNetworkPolicy, .stagedGlobalNetworkPolicy, .stagedKubernetesNetworkPolicy: "staged policy"
+    case .networkSet, .globalNetworkSet, .kubernetesEndpointSlice: "set"
+    case .profile: "profile"
+    case .tier: "tier"
+    case .felixConfiguration: "configuration"
+    default: "other"
+    }
   }
   private static func seconds(_ duration: Duration) -> Double { Double(duration.wholeNanoseconds) / 1e9 }
 }
@@ -70,6 +98,16 @@ extension FelixAgent {
     page.counter("margay_felix_kernel_changes_total", "Rules, set elements, interfaces and routes changed in the kernel.", kernelChanges)
     page.histogram(
       "margay_felix_datastore_to_kernel_seconds", "From a change's arrival in Felix to its being in the kernel.", counts.latency)
+    for (subject, histogram) in counts.latencies.sorted(by: { $0.key < $1.key }) {
+      page.histogram(
+        "margay_felix_programming_seconds", "The same, by what changed in the datastore.", histogram, ["kind": subject])
+    }
+    addSizes(to: &page)
+    ruleMetrics.add(to: &page)
+    page.counter("margay_felix_drops_told_total", "Dropped packets of which the kernel told.", flowLog.counts.packets)
+    page.counter("margay_felix_drops_lost_total", "Dropped packets of which the kernel told and nobody heard.", flowLog.counts.lost + flowLog.unrecorded)
+    page.counter("margay_felix_drop_floods_total", "Times so many packets were dropped that the kernel told of a part only.", flowLog.counts.overruns)
+    page.counter("margay_felix_flows_ended_total", "Established connections ended because the rules no longer allow them.", tightening.ended)
     let states = reporter?.counts ?? [:]
     for state in [EndpointStatus.State.up, .down, .error] {
       page.gauge("margay_felix_endpoints", "Endpoints of this host by status.", states[state] ?? 0, ["state": state.rawValue])
@@ -81,5 +119,14 @@ extension FelixAgent {
     addDatastoreMetrics(&page)
     if settings.flag("prometheusProcessMetricsEnabled") ?? true { ProcessMetrics.add(to: &page) }
     return page.text
+  }
+}
+
+extension FelixAgent {
+  private func addSizes(to page: inout MetricsPage) {
+    let ipSets = plan.ipSets.values
+    page.gauge("margay_felix_set_members", "Addresses, networks and ports in the sets of this host.", ipSets.reduce(0) { $0 + $1.members.count })
+    page.gauge("margay_felix_rules", "Rules of policies and profiles of this host.", plan.policies.values.reduce(0) { $0 + $1.ingress.count + $1.egress.count })
+    page.gauge("margay_felix_routes", "Routes that this host shall have.", plan.routes.count)
   }
 }

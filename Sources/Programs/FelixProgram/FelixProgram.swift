@@ -63,6 +63,8 @@ public enum FelixProgram {
       return Array((status.text() + "\n").utf8)
     }
     defer { status.close() }
+    let flows = try FlowSocket(path: "\(options.runDirectory)/flows.sock", loop: loop, flows: agent.flowLog)
+    defer { flows.close() }
 
     // The agent is touched on the loop's thread only: tasks reach it through the mailbox.
     nonisolated(unsafe) let onLoop = agent

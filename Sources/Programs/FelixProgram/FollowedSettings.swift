@@ -19,6 +19,7 @@ extension FelixAgent {
     for line in SettingsReport.news(resolution, after: settingsTold) { log.log(level: line.level, "\(line.text)") }
     settingsTold = resolution
     reporter?.configure(ReportingSettings(resolution.effective))
+    flowLog.tellAllowed(configured: resolution.effective.text("flowLogsLocalReporter") == "Enabled")
     hostFiles?.adopt(resolution.effective)
     refreshing.adopt(resolution.effective)
     onSettings?(resolution)

@@ -75,7 +75,9 @@ struct PolicyGroup: Hashable {
         ]
       }
       switch list.isEarly ? .pass : tier.defaultAction {
-      case .deny: rules.append(ChainRule([.counter] + verdicts.deny, comment: KernelNames.endOfTier(tier.name, .deny)))
+      case .deny:
+        let end = verdicts.denying(FlowPrefix(direction, .endOfTier(tier.name)))
+        rules.append(ChainRule(end, comment: KernelNames.endOfTier(tier.name, .deny)))
       case .pass: rules.append(ChainRule(.counter, .goto(next), comment: KernelNames.endOfTier(tier.name, .pass)))
       }
       result[chainName] = Chain(comment: explanation, isPolicy: true, rules)
@@ -87,7 +89,7 @@ struct PolicyGroup: Hashable {
       return result
     }
     var rules = profiles.flatMap { consult(ResourceKey(.profile, name: $0), verdicts, traits, passTo: nil) }
-    rules.append(ChainRule([.counter] + verdicts.deny, comment: KernelNames.endOfProfiles))
+    rules.append(ChainRule(verdicts.denying(FlowPrefix(direction, .endOfProfiles)), comment: KernelNames.endOfProfiles))
     result[chainName] = Chain(comment: explanation, isPolicy: true, rules)
     return result
   }
@@ -104,7 +106,9 @@ struct PolicyGroup: Hashable {
   private func consult(
     _ policy: ResourceKey, _ verdicts: Verdicts, _ traits: (ResourceKey) -> Traits?, passTo next: String?
   ) -> [ChainRule] {
-    guard let found = traits(policy) else { return [ChainRule([.counter] + verdicts.deny, comment: KernelNames.missing(policy))] }
+    guard let found = traits(policy) else {
+      return [ChainRule(verdicts.denying(FlowPrefix(direction, .missing(FlowPrefix.id(policy)))), comment: KernelNames.missing(policy))]
+    }
     var rules = [ChainRule(.jump(KernelNames.policy(policy, direction, list.form)))]
     if let next, found.passes {
       rules.append(ChainRule(.markBitsSet(verdicts.marks.pass), .clearMarkBits(verdicts.marks.pass), .goto(next)))

@@ -92,7 +92,13 @@ public struct PolicyRenderer: Sendable {
   private var setsBefore: [String: Bool] = [:]
   var delta = RulesetDelta()
 
-  public init() {}
+  private let tellsDrops: Bool
+
+  /// `tellsDrops` is false where the kernel has no nfnetlink_log: it would refuse the whole ruleset.
+  public init(tellsDrops: Bool = true) {
+    self.tellsDrops = tellsDrops
+    settings.filter.tellsDrops = tellsDrops
+  }
 
   /// Takes a batch in, and answers with what becomes different in the ruleset; the first answer holds the frame as well.
   ///
@@ -177,6 +183,8 @@ public struct PolicyRenderer: Sendable {
   }
 
   private mutating func take(settings new: HostSettings) {
+    var new = new
+    new.filter.tellsDrops = tellsDrops
     guard new != settings else { return }
     let familiesChange = new.ipv6 != settings.ipv6
     let verdictsChange = new.filter != settings.filter
@@ -359,7 +367,8 @@ public struct PolicyRenderer: Sendable {
       for (index, rule) in plan.rules(key.direction).enumerated() {
         var comment = KernelNames.comment(key.policy, key.direction, rule: (rule.place ?? index) + 1)
         for (word, text) in rule.annotations.sorted(by: { $0.key < $1.key }) { comment += " \(word)=\(text)" }
-        let one = RuleRendering(rule, verdicts, comment: comment, log: log, in: self)
+        let prefix = FlowPrefix(key.direction, .rule(FlowPrefix.id(key.policy), index: rule.place ?? index))
+        let one = RuleRendering(rule, verdicts, prefix, comment: comment, log: log, in: self)
         rules += one.rules
         rendering.sets.merge(one.sets) { first, _ in first }
         rendering.setIDs.formUnion(one.setIDs)

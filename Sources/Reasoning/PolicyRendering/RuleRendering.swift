@@ -36,14 +36,14 @@ struct RuleRendering {
 
   private static let protocolsWithPorts: [UInt8] = [6, 17, 132, 136]
 
-  init(_ plan: RulePlan, _ verdicts: Verdicts, comment: String, log: [Statement], in context: some RenderingContext) {
+  init(_ plan: RulePlan, _ verdicts: Verdicts, _ prefix: FlowPrefix, comment: String, log: [Statement], in context: some RenderingContext) {
     for side in [plan.source, plan.destination] { setIDs.formUnion(side.sets + side.notSets + side.namedPorts + side.notNamedPorts) }
     if let fault = plan.fault ?? self.fault(plan, context) {
       let words = verdicts.isStaged ? "cannot be enforced, would deny all" : "cannot be enforced, denies all"
-      rules = [ChainRule([.counter] + verdicts.deny, comment: "\(comment): \(words): \(fault)")]
+      rules = [ChainRule(verdicts.denying(prefix), comment: "\(comment): \(words): \(fault)")]
       return
     }
-    let end = Self.end(plan.action, verdicts, log)
+    let end = Self.end(plan.action, verdicts, prefix, log)
     for family in Self.families(plan, context) {
       for alternative in alternatives(plan, family, context) { rules.append(ChainRule(alternative + end, comment: comment)) }
     }
@@ -52,10 +52,10 @@ struct RuleRendering {
     sets = sets.filter { used.contains($0.key) }
   }
 
-  private static func end(_ action: RuleAction, _ verdicts: Verdicts, _ log: [Statement]) -> [Statement] {
+  private static func end(_ action: RuleAction, _ verdicts: Verdicts, _ prefix: FlowPrefix, _ log: [Statement]) -> [Statement] {
     switch action {
     case .allow: [.counter] + verdicts.allow
-    case .deny: [.counter] + verdicts.deny
+    case .deny: verdicts.denying(prefix)
     case .pass: [.counter] + verdicts.pass
     // The counter counts what matches, the limit holds back lines only.
     case .log: [.counter] + (verdicts.isStaged ? [] : log)

@@ -66,10 +66,16 @@ struct Verdicts {
   let allow: [Statement]
   let deny: [Statement]
   let pass: [Statement]
+  /// The kernel tells whoever listens which rule denied a packet.
+  private let tells: Bool
+
+  /// Counts, tells, denies.
+  func denying(_ prefix: FlowPrefix) -> [Statement] { [.counter] + (tells ? prefix.telling : []) + deny }
 
   init(_ settings: HostSettings, _ form: PolicyForm, isStaged: Bool = false) {
     marks = MarkBits(settings)
     self.isStaged = isStaged
+    tells = settings.filter.tellsDrops && !isStaged
     pass = [.setMarkBits(marks.pass), .return]
     guard !isStaged else {
       (allow, deny) = (pass, pass)

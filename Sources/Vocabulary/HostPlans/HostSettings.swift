@@ -47,6 +47,10 @@ public struct FilterSettings: Hashable, Sendable {
   public var allowsIPIPFromWorkloads = false
   /// Workloads may ask, by `allowedSourcePrefixes`, to send from other addresses than theirs.
   public var allowsSpoofing = false
+  /// Established connections end when the rules no longer allow them.
+  public var flushesFlows = false
+  /// The kernel can tell which rule dropped a packet. Not a setting of people: found out on the host.
+  public var tellsDrops = true
   public var serviceLoops = LoopPrevention.drop
   public init() {}
 }

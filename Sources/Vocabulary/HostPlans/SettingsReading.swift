@@ -37,6 +37,7 @@ extension HostSettings {
     values.flag("disableConntrackInvalidCheck") { filter.dropsInvalid = !$0 }
     values.flag("allowVXLANPacketsFromWorkloads") { filter.allowsVXLANFromWorkloads = $0 }
     values.flag("allowIPIPPacketsFromWorkloads") { filter.allowsIPIPFromWorkloads = $0 }
+    filter.flushesFlows = values.text("margayFlowFlush") == "Enabled"
     filter.allowsSpoofing = values.text("workloadSourceSpoofing") == "Any"
     values.word("serviceLoopPrevention") { filter.serviceLoops = $0 }
   }

@@ -151,7 +151,9 @@ public struct FelixParameter: Hashable, Sendable {
     .init("floatingIPs", .word(["Enabled", "Disabled"]), "Disabled", .used),
     .init("flowLogsFlushInterval", .duration, "300s", .later),
     .init("flowLogsGoldmaneServer", .text, "", .later),
-    .init("flowLogsLocalReporter", .word(["Enabled", "Disabled"]), "Disabled", .later),
+    .init("flowLogsLocalReporter", .word(["Enabled", "Disabled"]), "Disabled", .used),
+    // Not Calico's: established connections end when the rules no longer allow them.
+    .init("margayFlowFlush", .word(["Enabled", "Disabled"]), "Disabled", .used),
     .init("flowLogsPolicyEvaluationMode", .word(["None", "Continuous"]), "Continuous", .later),
     .init("istioAmbientMode", .word(["Enabled", "Disabled"]), "Disabled", .later),
     .init("istioDSCPMark", .whole(0...63), "23", .later),

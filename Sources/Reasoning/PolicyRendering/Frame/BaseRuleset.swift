@@ -36,6 +36,11 @@ struct BaseRuleset {
 
   // MARK: What the stages have in common
 
+  /// The end of a packet before any policy is asked.
+  func drop(_ direction: Direction, _ words: String) -> [Statement] {
+    [.counter] + (settings.filter.tellsDrops ? FlowPrefix(direction, .frame(words)).telling : []) + [.drop]
+  }
+
   var hosts: HostFrame { needs.hosts }
 
   var families: [IPFamily] { settings.ipv6 ? [.v4, .v6] : [.v4] }

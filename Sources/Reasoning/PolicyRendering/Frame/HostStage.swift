@@ -20,12 +20,13 @@ extension BaseRuleset {
   }
 
   private var hostAction: ChainRule {
-    let verdict: Statement =
+    let words = "workload to host (DefaultEndpointToHostAction)"
+    let end: [Statement] =
       switch settings.endpointToHostAction {
-      case .drop: .drop
-      case .accept: .accept
-      case .return: .return
+      case .drop: drop(.egress, words)
+      case .accept: [.counter, .accept]
+      case .return: [.counter, .return]
       }
-    return ChainRule(.counter, verdict, comment: "workload to host (DefaultEndpointToHostAction)")
+    return ChainRule(end, comment: words)
   }
 }

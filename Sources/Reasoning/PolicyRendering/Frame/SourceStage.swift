@@ -2,6 +2,7 @@
 
 import Addresses
 import HostPlans
+import Resources
 import Rulesets
 
 extension BaseRuleset {
@@ -36,7 +37,7 @@ extension BaseRuleset {
       }
     }
     source += sourcesOfInstances
-    source.append(ChainRule(.counter, .drop, comment: "source address is not of this workload"))
+    source.append(ChainRule(drop(.egress, "source address is not of this workload"), comment: "source address is not of this workload"))
     chains[N.sourceCheck] = Chain(hook: ChainHook(.prerouting, priority: -300), each(.inputName, .goto(N.workloadSource)) + hostSourceLast)
     chains[N.workloadSource] = Chain(source)
   }
