@@ -61,8 +61,8 @@ struct ReviewTests {
       "egress rule 2 denies everything at its place in tier default"
     ),
     (
-      ResourceKey(.networkPolicy, namespace: "shop", name: "p"), #"{"ingress":[{"action":"Allow","source":{"services":{"name":"db"}}}]}"#,
-      "ingress rule 1 denies everything at its place in tier default (source.services"
+      ResourceKey(.networkPolicy, namespace: "shop", name: "p"), #"{"ingress":[{"action":"Allow","protocol":"TCP","http":{"methods":["GET"]}}]}"#,
+      "ingress rule 1 denies everything at its place in tier default (http"
     ),
     // The direction is not governed by the policy: the rule decides nothing.
     (ResourceKey(.globalNetworkPolicy, name: "p"), #"{"types":["Ingress"],"egress":[{"action":"Allow","protocol":"XYZ"}]}"#, "what cannot be read counts as not set"),
