@@ -255,8 +255,8 @@ let package = Package(
     tests("BGPSessions", ["BGPSessions", "BGPMessages", "Addresses"]),
     tests("BGPRoutes", ["BGPRoutes", "BGPMessages", "Addresses"]),
     tests("BGPProgram", [
-      "BGPProgram", "BGPTransport", "BGPMessages", "BGPRoutes", "KernelSandbox", "DatastoreMemory", "Datastore", "NetlinkEdge", "Sockets", "HealthServer", "JSON", "Resources",
-      "Addresses", log,
+      "BGPProgram", "BGPTransport", "BGPMessages", "BGPRoutes", "KernelSandbox", "DatastoreMemory", "Datastore", "NetlinkEdge", "NetlinkMessages", "Sockets", "HealthServer",
+      "JSON", "Resources", "Addresses", log,
     ]),
     tests("Controllers", [
       "ControllersProgram", "Datastore", "DatastoreMemory", "DatastoreEtcd", "EtcdServer", "HealthServer", "JSON", "Resources", "Sockets", log,

@@ -54,6 +54,31 @@ final class DrivenHost {
 
 @Suite("Route driver", .enabled(if: KernelSandbox.isAvailable), .timeLimit(.minutes(2)))
 struct RouteDriverTests {
+  @Test("Gateways that another's route hides are within reach first: each by its own route, in the same apply, and last to go")
+  func gatewaysFirst() throws {
+    let sandbox = KernelSandbox()
+    let felix = try DrivenHost(sandbox, try sandbox.namespace(), yielding: [.bgp])
+    for name in ["up", "tunnel"] { try felix.addLink(name) }
+    try sandbox.ip(felix.host, "address", "add", "fd30::1/64", "dev", "up", "nodad")
+    for number in 1...20 { try sandbox.ip(felix.host, "route", "add", "fd65:\(number)::/64", "via", "fd30::2", "dev", "up", "proto", "81") }
+    // One of the ends is where BGP has a route of its own.
+    try sandbox.ip(felix.host, "route", "add", "fd65:7::/128", "via", "fd30::2", "dev", "up", "proto", "81")
+    for number in 1...20 {
+      let end = IPAddress("fd65:\(number)::")!
+      felix.driver.want(RouteSpec(hops: [.init(gateway: end, device: "tunnel", isOnLink: true)]), for: IPPrefix(end, length: 64))
+      felix.driver.want(.device("tunnel"), for: end.hostPrefix)
+    }
+    #expect(try felix.apply() == RouteDriver.Report(changed: 40))
+    #expect(try felix.netlink.routes(protocol: .bgp) == [])
+    let monitor = try RouteMonitor(RouteMonitor.routes, namespace: felix.host)
+    for number in 1...20 { for length in [64, 128] { felix.driver.want(nil, for: IPPrefix(IPAddress("fd65:\(number)::")!, length: UInt8(length))) } }
+    #expect(try felix.apply() == RouteDriver.Report(changed: 40))
+    var removed: [UInt8] = []
+    _ = monitor.receive { if case .routeRemoved(let route) = $0, route.protocol == .felix { removed.append(route.destination.length) } }
+    #expect(removed == Array(repeating: 64, count: 20) + Array(repeating: 128, count: 20))
+    #expect(try felix.routes() == [])
+  }
+
   @Test("What BGP learned of an address far away gives way to the address that is here, in one step; other programs' routes do not")
   func yielding() throws {
     let sandbox = KernelSandbox()

@@ -347,7 +347,8 @@ public final class RouteDriver {
 
   /// Sends what is left to do as batches. Call it only when what is wanted is complete: all else of ours is removed.
   ///
-  /// Order: changes and additions first, so that a destination is never without a route; then removals.
+  /// Order: changes and additions first, so that a destination is never without a route; then removals. What leads through a gateway comes
+  /// after what leads straight over an interface, and goes before it: the kernel (IPv6) refuses a gateway that it finds elsewhere.
   public func apply(now: MonotonicInstant = .now) throws(NetlinkError) -> Report {
     if needsReadBack {
       if links.isEmpty { try resync() } else { try readBack() }
@@ -356,14 +357,12 @@ public final class RouteDriver {
     if !handing.isEmpty { try hand(&report, now) }
     var updates = deltas.pendingUpdates
     if !refused.isEmpty { updates.removeAll { refused[$0.key] != nil } }
-    report.changed += try send(&updates)
-    // Two rounds: what stood in the way the first time has been read back.
-    if !updates.isEmpty { report.changed += try send(&updates, over: try yieldingRoutes()) }
-    for (key, route) in updates {
-      let foreign = try netlink.routes(table: table, family: key.destination.family).first { $0.key == key }
-      let owner = foreign.map { "a route of protocol \($0.protocol)" } ?? "another route"
-      refused[key] = "\(owner) stands in its place (\(route)); remove that one, or choose another metric"
+    let farther = updates.partition { $0.value.hasGateway }
+    if farther > 0, farther < updates.count {
+      report.changed += try write(Array(updates[..<farther]))
+      updates.removeSubrange(..<farther)
     }
+    report.changed += try write(updates)
 
     var deletions: [(key: Key, value: KernelRoute)] = []
     for (key, route) in deltas.pendingDeletions {
@@ -374,6 +373,7 @@ public final class RouteDriver {
         deletions.append((key, route))
       }
     }
+    _ = deletions.partition { !$0.value.hasGateway }
     let results = try netlink.apply(deletions.map { .deleteRoute($0.value) })
     for ((key, route), error) in zip(deletions, results) {
       if let error {
@@ -389,6 +389,19 @@ public final class RouteDriver {
     }
     report.problems.sort { $0.prefix < $1.prefix }
     return report
+  }
+
+  /// Two rounds: what stood in the way the first time has been read back. What still stands there is told.
+  private func write(_ updates: [(key: Key, value: KernelRoute)]) throws(NetlinkError) -> Int {
+    var updates = updates
+    var changed = try send(&updates)
+    if !updates.isEmpty { changed += try send(&updates, over: try yieldingRoutes()) }
+    for (key, route) in updates {
+      let foreign = try netlink.routes(table: table, family: key.destination.family).first { $0.key == key }
+      let owner = foreign.map { "a route of protocol \($0.protocol)" } ?? "another route"
+      refused[key] = "\(owner) stands in its place (\(route)); remove that one, or choose another metric"
+    }
+    return changed
   }
 
   private func hand(_ report: inout Report, _ now: MonotonicInstant) throws(NetlinkError) {
@@ -451,4 +464,8 @@ public final class RouteDriver {
     updates = occupied
     return changed
   }
+}
+
+extension KernelRoute {
+  var hasGateway: Bool { nextHops.contains { $0.gateway != nil } }
 }

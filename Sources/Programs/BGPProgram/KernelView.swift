@@ -39,6 +39,8 @@ struct KernelView {
     case .link(let link):
       let before = links[link.index]
       links[link.index] = link
+      // Routes over it may have been read before it was known.
+      if before == nil, link.isTunnel { for prefix in prefixes(over: link.index) { noteOwn(prefix) } }
       // The kernel drops IPv4 routes of an interface that goes down without a word.
       if before?.isUp == true, !link.isUp { removeRoutes(of: link.index) }
       return before?.isUp != link.isUp || before?.isOperational != link.isOperational || before?.name != link.name
@@ -123,9 +125,16 @@ struct KernelView {
     for route in gone { remove(route) }
   }
 
+  private func isTunnel(_ interface: UInt32?) -> Bool { interface.flatMap { links[$0] }?.isTunnel ?? false }
+  private func prefixes(over interface: UInt32) -> [IPPrefix] {
+    routes.filter { $0.value.values.contains { $0.nextHops.contains { $0.interface == interface } } }.map(\.key)
+  }
+
   private mutating func noteOwn(_ prefix: IPPrefix) {
-    // What has a gateway leads to another host: Felix carries that one's routes itself, and only that one announces them.
-    let felix = routes[prefix]?.values.filter { $0.protocol == .felix && $0.nextHops.allSatisfy { $0.gateway == nil } } ?? []
+    // What has a gateway, or goes into a tunnel, leads to another host: only that one announces it.
+    let felix = routes[prefix]?.values.filter { route in
+      route.protocol == .felix && route.nextHops.allSatisfy { $0.gateway == nil && !isTunnel($0.interface) }
+    } ?? []
     let isBlock = felix.contains { !$0.type.isForwarding }
     if isBlock { ownBlocks.insert(prefix) } else { ownBlocks.remove(prefix) }
     ownRoutes[prefix] = isBlock || prefix.isHost ? felix.map(\.metric).min() : nil
@@ -157,6 +166,11 @@ struct KernelView {
     }
     return nil
   }
+}
+
+extension Link {
+  /// Made by Felix, towards other hosts.
+  fileprivate var isTunnel: Bool { kind == "vxlan" || kind == "ipip" || kind == "wireguard" }
 }
 
 extension KernelRoute {

@@ -27,6 +27,7 @@ final class HostRouting {
   private var direct: [IPPrefix: (via: IPAddress, from: IPAddress)] = [:]
   /// The interface that has the address, as the routes above were made.
   private var parents: [IPAddress: String] = [:]
+  private var ends = FarEnds()
   private var isFirst = true
 
   init(_ netlink: RouteNetlink, _ namespace: NetworkNamespace?) {
@@ -56,6 +57,8 @@ final class HostRouting {
     self.settings = settings
     (links, routes) = Self.drivers(netlink, namespace, settings)
     interfaces = HostInterfaces(settings: links.settings)
+    // Those among them that the plan has routes to are wanted again with the plan's.
+    for end in ends.prefixes { want(nil, for: end) }
   }
 
   func resync() throws {
@@ -92,14 +95,19 @@ final class HostRouting {
       case .settings: for (kind, tunnel) in plan.tunnels { want(tunnel, kind) }
       case .tunnel(let kind, let tunnel): want(tunnel, kind)
       case .tunnelPeer(let peer, let far):
+        var end: TunnelEnd?
         if peer.kind.isVXLAN, let far, let address = far.address, let mac = far.mac {
-          tunnels.want(TunnelEnd(underlay: far.underlay, address: address, mac: mac), of: peer.node, on: peer.kind)
-        } else {
-          tunnels.want(nil, of: peer.node, on: peer.kind)
+          end = TunnelEnd(underlay: far.underlay, address: address, mac: mac)
+        }
+        tunnels.want(end, of: peer.node, on: peer.kind)
+        guard peer.kind == .vxlanV6 else { continue }
+        for prefix in ends.set(end?.address, of: peer.node) where !isWorkloads(plan.routes[prefix]) {
+          want(plan.routes[prefix], for: prefix)
         }
       case .route(let prefix, .workload): if !direct.isEmpty { direct[prefix] = nil }
       case .route(let prefix, let route): want(route, for: prefix)
       case .routeRemoved(let prefix): want(nil, for: prefix)
+      case .routeHandedOver(let prefix) where ends.contains(prefix): want(nil, for: prefix)
       case .routeHandedOver(let prefix):
         direct[prefix] = nil
         routes.handOver(prefix, to: .bgp, for: .seconds(10))
@@ -110,6 +118,10 @@ final class HostRouting {
 
   func want(_ route: RoutePlan?, for prefix: IPPrefix) {
     if !direct.isEmpty { direct[prefix] = nil }
+    // A far end is reached through its tunnel alone, whatever else the address is elsewhere; what is on this host comes first.
+    if ends.contains(prefix), route?.isToAnotherHost ?? true {
+      return routes.want(.device(settings.tunnels.deviceName(.vxlanV6), metric: metric(prefix)), for: prefix)
+    }
     switch route {
     case nil, .workload?: routes.want(nil, for: prefix)
     case .blackhole?: routes.want(RouteSpec(type: .blackhole, metric: metric(prefix)), for: prefix)
@@ -122,6 +134,8 @@ final class HostRouting {
         for: prefix)
     }
   }
+
+  private func isWorkloads(_ route: RoutePlan?) -> Bool { if case .workload? = route { true } else { false } }
 
   /// The one that BGP's routes have: what two owners pass on to each other must be one route to the kernel.
   ///
