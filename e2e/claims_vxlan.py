@@ -1,6 +1,7 @@
-"""VXLAN between hosts, seen by tcpdump."""
+"""VXLAN between hosts, seen by tcpdump and counted by ping while pools change their encapsulation."""
 
 import os
+import re
 import subprocess
 
 from claims import expect, expect_equal, wait_until
@@ -18,6 +19,12 @@ class TunnelLab(Lab):
 
     def ip(self, host, *words):
         return run("ip", "-n", self.namespace(host), *words, check=True)
+
+    def pools(self, mode):
+        text = "".join(
+            "---\napiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: %s}\nspec: {cidr: \"%s\", blockSize: %d, vxlanMode: %s}\n"
+            % (name, cidr, size, mode) for name, cidr, size in (("pool-v4", "10.65.0.0/16", 26), ("pool-v6", "fd65::/64", 122)))
+        margay("apply", "-f", "-", "--datastore", self.datastore, input=text, check=True)
 
     def ends(self):
         pods = self.workloads()
@@ -59,6 +66,41 @@ def on_the_wire(lab):
     return "ping inside UDP 4789"
 
 
+class Ping:
+    """A hundred packets each second for three seconds."""
+
+    COUNT = 300
+
+    def __init__(self, workload, address):
+        self.process = subprocess.Popen(
+            ["ip", "netns", "exec", workload.namespace, "ping", "-q", "-i", "0.01", "-c", f"{self.COUNT}", "-W", "1", address],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def lost(self):
+        output, _ = self.process.communicate(timeout=20)
+        sent, received = map(int, re.search(r"(\d+) packets transmitted, (\d+) received", output).groups())
+        expect(sent == self.COUNT, "all packets were sent", output)
+        return sent - received
+
+
+def switched_live(lab):
+    """Pools lose their encapsulation and get it again, twice; what is lost of a hundred packets each second, both families, is counted."""
+    one, two = lab.ends()
+    answers = []
+    for mode in ("Never", "Always") * 2:
+        pings = [Ping(one, two.v4), Ping(one, two.v6)]
+        lab.pools(mode)
+        for near, far in ((one, two), (two, one)):
+            for word, address, device in (("-4", far.v4, "vxlan.calico"), ("-6", far.v6, "vxlan-v6.calico")):
+                wait_until(
+                    f"{near.host}: the route to {address} with vxlanMode {mode}", 15,
+                    lambda: (f"dev {device}" in lab.ip(near.host, word, "route", "get", address)) == (mode == "Always"))
+        lost = [ping.lost() for ping in pings]
+        expect(sum(lost) <= 2, f"packets lost with vxlanMode {mode} (IPv4, IPv6)", f"{lost}")
+        answers.append(f"{mode} {sum(lost)}")
+    return f"lost of {2 * Ping.COUNT} packets each: {', '.join(answers)}"
+
+
 def survives_a_stranger(lab):
     """Somebody deletes the interface: it comes back with its neighbours, and with the routes."""
     one, two = lab.ends()
@@ -74,6 +116,7 @@ def run_all(claim):
         if not claim("two hosts with VXLAN pools come up, the kernel has both tunnels", comes_up, lab):
             return
         claim("tcpdump: what workloads send each other is UDP 4789 between the hosts", on_the_wire, lab)
+        claim("pools change from VXLAN to none and back while packets flow", switched_live, lab)
         claim("the tunnel's interface is deleted by somebody", survives_a_stranger, lab)
     finally:
         lab.down()
