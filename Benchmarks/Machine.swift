@@ -5,6 +5,12 @@ import JSON
 import Sockets
 
 struct Machine {
+  /// Of this process, as the kernel counts it.
+  static var residentOctets: Int {
+    let pages = (try? Files.readText("/proc/self/statm"))?.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
+    return pages * Int(sysconf(Int32(_SC_PAGESIZE)))
+  }
+
   var facts: [(name: String, value: String)]
 
   static func load() -> String {

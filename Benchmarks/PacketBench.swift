@@ -1,5 +1,6 @@
-/// What policy costs a packet: a sender forwards datagrams from one workload to another through a host with our ruleset, in turns with a
-/// host that has no rules. The sender's thread does the forwarding, so its CPU time per packet is the figure.
+/// What policy costs a packet: a sender forwards datagrams from one workload to another through a host with our ruleset, in turns with
+/// hosts that have no rules, or connection tracking alone. The sender's thread does the forwarding, so its CPU time per packet is the
+/// figure.
 
 import Addresses
 import CLinux
@@ -52,25 +53,22 @@ enum PacketBench {
     }
   }
 
+  /// What the packets meet.
+  private enum Rules {
+    case none
+    /// Connection tracking and one rule: below this no stateful firewall comes.
+    case floor
+    /// The benches' cluster at the size asked for.
+    case cluster
+    /// Three policies of a hundred rules on each side, one port each.
+    case folded
+  }
+
   static func run(_ report: Report, _ options: Options) async throws {
     let sandbox = KernelSandbox()
-    let scale = PolicyScale.all[options.endpoints]!
-    let cluster = BenchCluster(scale: scale)
-    let (ruled, plain) = (try Path(sandbox), try Path(sandbox))
-    let policy = try PolicyPath(ruled.host)
-    var inputs: [Resource] = []
-    // Last in order: a new flow has gone by every other policy of its two workloads when this one lets it pass.
-    var last = PolicySpec()
-    last.selector = "has(app)"
-    last.order = 1e6
-    last.types = [.ingress, .egress]
-    last.ingress = [Rule(.allow, protocol: .udp)]
-    last.egress = last.ingress
-    inputs.append(Resource(Metadata(name: "last"), .globalNetworkPolicy(last)))
-    cluster.forEachInput { policy.calculation.receive($0) }
-    try policy.commit(inputs.map(BenchCluster.input))
-
-    let paths = [ruled, plain]
+    let kinds: [Rules] = [.cluster, .floor, .none, .folded]
+    let paths = try kinds.map { _ in try Path(sandbox) }
+    for (kind, path) in zip(kinds, paths) { try program(kind, path, sandbox, options) }
     let to = IPAddress(Path.addresses[1])!
     let senders = try paths.map { try $0.socket($0.from, port: 5000) }
     // One packet each way makes the flow established.
@@ -84,7 +82,7 @@ enum PacketBench {
         try sender.socket.receiveDatagram() != nil
       else { throw BenchProblem("the first packets do not pass") }
     }
-    let before = try sandbox.run(ruled.host, "conntrack", ["-L", "-p", "udp"])
+    let before = try sandbox.run(paths[0].host, "conntrack", ["-L", "-p", "udp"])
     guard before.contains("dport=7000"), !before.contains("UNREPLIED") else { throw BenchProblem("the flow is not established: \(before)") }
     // From here on the receiver takes everything away before its stack would answer.
     for path in paths {
@@ -92,17 +90,17 @@ enum PacketBench {
       try sandbox.run(path.to, "nft", ["add table inet sink; add chain inet sink everything \(chain)"])
     }
 
-    var samples = [[Samples(), Samples()], [Samples(), Samples()]]
+    var samples = [[Samples]](repeating: [Samples](repeating: Samples(), count: paths.count), count: 2)
     for repetition in 0...repetitions {
-      for index in 0..<2 {
+      for index in paths.indices {
         let raw = senders[index].socket.raw
         let nanoseconds = try pinned { established(raw) }
         if repetition > 0 { samples[0][index].add(nanoseconds) }
       }
     }
     for repetition in 0...repetitions {
-      for index in 0..<2 {
-        try sandbox.run(ruled.host, "conntrack", ["-F"])
+      for index in paths.indices {
+        if kinds[index] != .none { try sandbox.run(paths[index].host, "conntrack", ["-F"]) }
         let socket = try paths[index].socket(paths[index].from, port: UInt16(6000 + repetition))
         let raw = socket.socket.raw
         let nanoseconds = try pinned { newFlows(raw) }
@@ -110,13 +108,64 @@ enum PacketBench {
       }
     }
     try check(sandbox, paths)
-    let size = "\(scale.endpoints) endpoints"
-    for (kind, name, bar) in [(0, "packet of an established flow", 550.0), (1, "first packet of a flow", 1700)] {
-      let (ours, none) = (samples[kind][0], samples[kind][1])
-      report.add("\(name), \(size)", "ns CPU", ours, peer: ("no rules", none))
-      let added = Samples(zip(ours.values, none.values).map { $0 - $1 })
-      report.add("\(name), added by our rules, \(size)", "ns CPU", added, bar: scale.endpoints == 1000 ? .atMost(bar) : nil)
+    let size = "\(options.endpoints) endpoints"
+    let isMeasuredSize = options.endpoints == 1000
+    for (kind, name) in [(0, "packet of an established flow"), (1, "first packet of a flow")] {
+      let (ours, floor, none, folded) = (samples[kind][0], samples[kind][1], samples[kind][2], samples[kind][3])
+      report.add("\(name), connection tracking alone (the floor)", "ns CPU", floor, peer: ("no rules", none))
+      report.add(
+        "\(name), \(size)", "ns CPU", ours, peer: ("the floor", floor), bar: kind == 0 && isMeasuredSize ? .ratio(1.15) : nil)
+      func added(_ samples: Samples, to other: Samples) -> Samples { Samples(zip(samples.values, other.values).map { $0 - $1 }) }
+      report.add("\(name), added to no rules, \(size)", "ns CPU", added(ours, to: none))
+      report.add("\(name), added to the floor, \(size)", "ns CPU", added(ours, to: floor))
+      report.add(
+        "\(name), 3 policies × 100 rules on each side, added to the floor", "ns CPU", added(folded, to: floor),
+        bar: kind == 1 ? .atMost(600) : nil)
     }
+  }
+
+  private static func program(_ kind: Rules, _ path: Path, _ sandbox: KernelSandbox, _ options: Options) throws {
+    switch kind {
+    case .none: return
+    case .floor:
+      let chain = "{ type filter hook forward priority 0; policy accept; ct state established,related accept; }"
+      try sandbox.run(path.host, "nft", ["add table inet floor; add chain inet floor forward \(chain)"])
+    case .cluster:
+      let policy = try PolicyPath(path.host)
+      BenchCluster(scale: PolicyScale.all[options.endpoints]!).forEachInput { policy.calculation.receive($0) }
+      // Last in order: a new flow has gone by every other policy of its two workloads when this one lets it pass.
+      try policy.commit([BenchCluster.input(udp("last", order: 1e6, ports: []))])
+    case .folded:
+      let policy = try PolicyPath(path.host)
+      var profile = ProfileSpec(labelsToApply: [:])
+      profile.ingress = []
+      var inputs = [BenchCluster.input(Resource(Metadata(name: "kns.default"), .profile(profile)))]
+      inputs.append(BenchCluster.input(Resource(Metadata(name: "default"), .tier(TierSpec(order: 1_000_000)))))
+      for number in 2...3 { inputs.append(BenchCluster.input(BenchCluster.localEndpoint(number, group: 0))) }
+      // Ports that the bench does not use.
+      for number in 0..<3 {
+        let ports = (0..<100).map { 100 * UInt16(number) + $0 + 1 }
+        inputs.append(BenchCluster.input(udp("p\(number)", order: Double(number), ports: ports)))
+      }
+      inputs.append(BenchCluster.input(udp("last", order: 1e6, ports: [])))
+      try policy.commit(inputs + [.inSync])
+    }
+  }
+
+  /// Allows UDP in both directions, to these ports or to any.
+  private static func udp(_ name: String, order: Double, ports: [UInt16]) -> Resource {
+    var spec = PolicySpec()
+    spec.selector = "has(app)"
+    spec.order = order
+    spec.types = [.ingress, .egress]
+    spec.ingress = ports.map { port in
+      var entity = EntityRule()
+      entity.ports = [.port(port)]
+      return Rule(.allow, protocol: .udp, destination: entity)
+    }
+    if ports.isEmpty { spec.ingress = [Rule(.allow, protocol: .udp)] }
+    spec.egress = spec.ingress
+    return Resource(Metadata(name: name), .globalNetworkPolicy(spec))
   }
 
   /// Every packet of every repetition reached the other side, on both hosts: what is dropped early would look cheap.

@@ -69,10 +69,14 @@ enum RulesetBench {
     let flushed = cost { plan = path.calculation.flush() }
     report.add(
       "calculation of the whole plan, \(size)", "ms CPU", Samples((calculated.cpu + flushed.cpu) * 1000))
+    let before = Machine.residentOctets
     var whole = RulesetDelta()
     let rendered = cost { whole = path.renderer.apply(plan) }
     report.add("rendering the whole plan, \(size)", "ms CPU", Samples(rendered.cpu * 1000))
     try path.driver.apply(whole)
+    let grown = Double(Machine.residentOctets - before) / 1_048_576
+    report.add(
+      "memory of renderer and driver, \(size)", "MiB", Samples(grown), bar: .atMost(40 * Double(max(scale.endpoints, 1000)) / 1000))
 
     let peer = try sandbox.namespace("peer")
     try await load(report, whole, size, sandbox, host: host, peer: peer, options, bar)
