@@ -87,7 +87,9 @@ let package = Package(
     .target(name: "CLinux", path: "Sources/Edges/CLinux"),
     module("Edges", "Sockets", ["CLinux", "Octets", "Addresses"]),
     module("Edges", "NetlinkEdge", ["CLinux", "Sockets", "Octets", "Addresses", "NetlinkMessages"]),
-    module("Edges", "RulesetDriver", ["Sockets", "NetlinkEdge", "NetlinkMessages", "Octets", "Rulesets", "Addresses", "Deltas", log]),
+    module(
+      "Edges", "RulesetDriver",
+      ["CLinux", "Sockets", "NetlinkEdge", "NetlinkMessages", "Octets", "Rulesets", "Addresses", "Deltas", log]),
     module("Edges", "FlowReader", ["Sockets", "NetlinkEdge", "NetlinkMessages", "Octets", "HostPlans", "Resources", "Addresses"]),
     module("Edges", "RouteDriver", ["Sockets", "NetlinkEdge", "NetlinkMessages", "Addresses", "Deltas", "HostPlans", log]),
     module("Edges", "LinkDriver", ["Sockets", "NetlinkEdge", "NetlinkMessages", "Addresses", "HostPlans", log]),

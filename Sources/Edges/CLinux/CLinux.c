@@ -49,6 +49,7 @@ int cl_mount(const char *source, const char *target, const char *type, unsigned 
   return mount(source, target, type, flags, data);
 }
 int cl_unmount_detached(const char *target) { return umount2(target, MNT_DETACH); }
+int cl_wait_for_packets(void) { return (int)syscall(SYS_membarrier, 1 /* MEMBARRIER_CMD_GLOBAL */, 0, 0); }
 pid_t cl_gettid(void) { return (pid_t)syscall(SYS_gettid); }
 int cl_set_parent_death_signal(int signal) { return prctl(PR_SET_PDEATHSIG, signal); }
 int cl_set_process_name(const char *name) { return prctl(PR_SET_NAME, name); }

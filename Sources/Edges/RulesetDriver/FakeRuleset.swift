@@ -101,7 +101,7 @@ public final class FakeRuleset: RulesetKernel {
       guard state != nil else { throw Refusal(ENOENT) }
       state = nil
       return
-    case .deletePredecessor(let other):
+    case .flushPredecessor(let other), .deletePredecessor(let other):
       guard foreignTables.contains(other) else { throw Refusal(ENOENT) }
       return
     default: break
@@ -115,7 +115,7 @@ public final class FakeRuleset: RulesetKernel {
 
   private static func change(_ table: inout KernelRuleset, _ mutation: RulesetMutation) throws(Refusal) {
     switch mutation {
-    case .addTable, .deleteTable, .deletePredecessor: break
+    case .addTable, .deleteTable, .flushPredecessor, .deletePredecessor: break
     case .addChain(let name, let hook, let comment):
       guard table.chains[name] == nil else { throw Refusal(EEXIST) }
       guard name.utf8.count < 256 else { throw Refusal(EINVAL) }

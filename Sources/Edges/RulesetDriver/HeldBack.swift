@@ -2,12 +2,13 @@
 ///
 /// - A rule of a policy becomes a drop at its own place, for all packets that reach it: what it would have decided is not known.
 /// - A set that only policies look into: each rule that looks there becomes such a drop.
-/// - An element of a set of the frame (an interface, an address that a workload may send from) is left out: the frame drops what it does not find.
+/// - An element of a set of the frame (an interface, an address that a workload may send from) is left out: the frame drops what it does
+///   not find.
 ///
 /// What was wished is kept here and tried again. The frame's own chains have no substitute: without them nothing is right.
 
 import Glibc
-public import Rulesets
+import Rulesets
 
 struct HeldBack {
   /// The wished content of chains in which something is substituted.
@@ -111,7 +112,8 @@ struct HeldBack {
       if spec == nil { delta.sets[name] = nil }
       if let spec {
         delta.sets[name] = spec
-        delta.elements[name] = .init(added: held.elements.subtracting(delta.elements[name]?.removed ?? []).union(delta.elements[name]?.added ?? []))
+        let change = delta.elements[name] ?? RulesetDelta.Elements()
+        delta.elements[name] = .init(added: held.elements.subtracting(change.removed).union(change.added))
       } else {
         delta.elements[name] = nil
       }
@@ -161,14 +163,16 @@ struct HeldBack {
     for (name, chain) in chains.sorted(by: { $0.key < $1.key }) {
       let words = chain.rules.filter { rule in rules[name]?.contains(rule) ?? false || rule.sets.contains { sets[$0] != nil } }
         .compactMap(\.comment)
-      let rule = words.isEmpty ? "chain \(name)" : words.count > 3 ? "\(words[0]) and \(words.count - 1) more" : words.joined(separator: ", ")
+      let rule =
+        words.isEmpty ? "chain \(name)" : words.count > 3 ? "\(words[0]) and \(words.count - 1) more" : words.joined(separator: ", ")
       let setNames = chain.rules.flatMap(\.sets).filter { sets[$0] != nil }
       guard let reason = reasons["chain \(name)"] ?? setNames.compactMap({ reasons["set \($0)"] }).first else { continue }
       result.append("\(rule): denies all, for the kernel refuses it: \(reason); tried again at each resync")
     }
     for (name, left) in elements.sorted(by: { $0.key < $1.key }) {
       guard let reason = reasons["set \(name)"] else { continue }
-      result.append("\(left.count) elements of set \(name) are left out and their traffic is dropped: \(reason); tried again at each resync")
+      result.append(
+        "\(left.count) elements of set \(name) are left out and their traffic is dropped: \(reason); tried again at each resync")
     }
     return result
   }

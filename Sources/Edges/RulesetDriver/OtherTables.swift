@@ -22,7 +22,9 @@ public struct DroppingChain: Hashable, Sendable, CustomStringConvertible {
 public enum OtherTables {
   /// Chains that drop by their policy, in tables none of whose rules names interfaces that begin with one of `prefixes`: where one does,
   /// somebody has thought of workloads.
-  public static func dropping(namespace: CInt?, besides ours: String = "margay", prefixes: [String]) throws(NetlinkError) -> [DroppingChain] {
+  public static func dropping(
+    namespace: CInt?, besides ours: String = "margay", prefixes: [String]
+  ) throws(NetlinkError) -> [DroppingChain] {
     let socket = try NetlinkSocket(.netfilter, namespace: namespace, bufferOctets: 1 << 20)
     let names = prefixes.map { Array($0.utf8) }
     var found: [DroppingChain] = []
@@ -34,7 +36,8 @@ public enum OtherTables {
           $0.zeros(3)
         }
       ) { _, body throws(WireError) in try RulesetReading.chain(body: &body) }
-      for item in chains where item.chain.hook?.point == .forward && item.chain.policy == 0 && !(number == RulesetMessageType.familyInet && item.table == ours) {
+      for item in chains where item.chain.hook?.point == .forward && item.chain.policy == 0 {
+        if number == RulesetMessageType.familyInet, item.table == ours { continue }
         let isOpened = try socket.dump(
           type: RulesetMessageType.getRule, what: "read rules of table \(family) \(item.table)",
           body: {

@@ -10,8 +10,8 @@ struct RulesetDifference {
   var removedChains: Set<String> = []
   var addedElements: [String: Set<SetElement>] = [:]
   var removedElements: [String: Set<SetElement>] = [:]
-  /// A map goes. A packet that walks the chains as they were before the transaction would find nothing in it, as if no rule led on: so it goes
-  /// in a transaction of its own, when nobody is on such a way any more.
+  /// A map goes. A packet that walks the chains as they were before the transaction would find nothing in it, as if no rule led on: so it
+  /// goes in a transaction of its own, when nobody is on such a way any more.
   private var removesMaps = false
   /// Something that cannot be changed in place, such as the type of a set: only a new table helps.
   var needsRebuild: String?

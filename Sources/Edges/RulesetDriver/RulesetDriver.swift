@@ -7,10 +7,11 @@
 ///   the notification wakes us, and the window is one turn of the event loop plus one dump.
 /// - A transaction fails, so that what we believe of the kernel is wrong: the table is read, the difference tried once, and then the
 ///   whole table is replaced within one transaction. There is no moment without policy in any of these.
-/// - The kernel refuses one object (`HeldBack`): the place of the error in the transaction tells which, or halving does. Something that fails
-///   closed stands in its place, everything else goes on, and it is tried again at each resync.
-/// - Calico's own Felix was here (its nftables mode): the transaction that first commits our whole ruleset deletes its tables, so
-///   that no packet meets both or neither. When they come again, another Felix runs: that is told, not fought.
+/// - The kernel refuses one object (`HeldBack`): the place of the error in the transaction tells which, or halving does. Something that
+///   fails closed stands in its place, everything else goes on, and it is tried again at each resync.
+/// - The kernel refuses to let something go that nobody uses any more: it stays, that is told, and is tried again at each resync. What was
+///   committed before stands.
+/// - Calico's own Felix was here (its nftables mode): `Predecessors`.
 
 public import Logging
 public import NetlinkEdge
@@ -44,12 +45,14 @@ public struct ApplyReport: Equatable, Sendable {
     setsAdded + setsRemoved + chainsAdded + chainsChanged + chainsRemoved + rulesAdded + elementsAdded + elementsRemoved
   }
 
-  mutating func count(_ difference: RulesetDifference) {
+  mutating func count(_ difference: RulesetDifference, hasLeft: Bool) {
     setsAdded += difference.newSets.count
-    setsRemoved += difference.removedSets.count
+    if hasLeft {
+      setsRemoved += difference.removedSets.count
+      chainsRemoved += difference.removedChains.count
+    }
     chainsAdded += difference.newChains.count
     chainsChanged += difference.changedChains.count
-    chainsRemoved += difference.removedChains.count
     rulesAdded += difference.newChains.values.reduce(0) { $0 + $1.rules.count }
     rulesAdded += difference.changedChains.values.reduce(0) { $0 + $1.rules.count }
     elementsAdded += difference.addedElements.values.reduce(0) { $0 + $1.count }
@@ -82,19 +85,17 @@ public final class RulesetDriver {
   private var flags: TableFlags
   private var isOwner = false
   private var heldBack = HeldBack()
-  private let predecessors: [ForeignTable]
-  private var hasTakenOver = false
-  /// Of a predecessor: cannot be deleted, or came again.
-  private var lingering: [String] = []
+  /// What should have gone, and why it is still there.
+  private var remaining: [String] = []
+  private var predecessors: Predecessors
 
-  /// `flags` empty makes a table that others may edit, as a kernel before 6.9 does. `predecessors` are deleted when the first ruleset is
-  /// committed.
+  /// `flags` empty makes a table that others may edit, as a kernel before 6.9 does. `predecessors` go when the first ruleset is committed.
   public init(
     kernel: any RulesetKernel, flags: TableFlags = [.owner, .persist], predecessors: [ForeignTable] = ForeignTable.calico,
     log: Logger = Logger(label: "ruleset")
   ) {
     self.kernel = kernel
-    self.predecessors = predecessors
+    self.predecessors = Predecessors(tables: predecessors)
     self.flags = flags
     self.log = log
   }
@@ -111,7 +112,7 @@ public final class RulesetDriver {
   /// What the kernel shall hold.
   public var ruleset: Ruleset { desired }
   /// What people should know: objects that the kernel refuses, others who decide about the same packets.
-  public var problems: [String] { heldBack.problems + lingering }
+  public var problems: [String] { heldBack.problems + remaining + predecessors.problems }
 
   /// Makes the change, in one transaction. The first call reads what the last run left and changes only what differs from the delta,
   /// which is then the whole ruleset.
@@ -141,12 +142,12 @@ public final class RulesetDriver {
     guard !mutations.isEmpty || !difference.leavings.isEmpty else { return }
     do throws(RulesetError) {
       try kernel.commit(mutations)
-      try kernel.commit(difference.leavings)
-      report.count(difference)
     } catch {
       failed(error, &report)
-      try reconcile(&report)
+      return try reconcile(&report)
     }
+    let hasLeft = leave(difference.leavings, &report)
+    report.count(difference, hasLeft: hasLeft)
   }
 
   /// Nobody else can have changed a table that is ours alone.
@@ -161,11 +162,7 @@ public final class RulesetDriver {
     heldBack.release(into: &desired)
     try reconcile(&report)
     try checkMissed(&report)
-    if hasTakenOver {
-      lingering = try kernel.present(predecessors).map {
-        "table \($0) is there again: another Felix runs on this host and decides about the same packets; stop it, then restart this one"
-      }
-    }
+    try predecessors.check(kernel)
     return report
   }
 
@@ -223,22 +220,19 @@ public final class RulesetDriver {
       var mutations = difference.mutations(specs: desired.sets, single: heldBack.single)
       let adopts = found.flags.contains(.persist) && !found.flags.contains(.owner)
       if adopts { mutations.insert(.addTable(flags), at: 0) }
-      let old = try taking(&mutations)
       do throws(RulesetError) {
         try kernel.commit(mutations)
-        try kernel.commit(difference.leavings)
-        report.count(difference)
-        if adopts {
-          report.adopted = true
-          isOwner = true
-        }
-        tookOver(old, &report)
-        isKnown = true
-        return true
       } catch {
         failed(error, &report)
-        guard isolated(error, mutations) else { return false }
+        guard heldBack.take(error, mutations, outOf: &desired) else { return false }
+        continue
       }
+      if adopts {
+        report.adopted = true
+        isOwner = true
+      }
+      finish(difference, &report)
+      return true
     }
   }
 
@@ -248,21 +242,16 @@ public final class RulesetDriver {
       let difference = RulesetDifference(all: desired)
       var mutations: [RulesetMutation] = exists ? [.deleteTable, .addTable(flags)] : [.addTable(flags)]
       mutations += difference.mutations(specs: [:], single: heldBack.single)
-      let old = try taking(&mutations)
       do throws(RulesetError) {
         try kernel.commit(mutations)
-        try kernel.commit(difference.leavings)
-        report.count(difference)
         report.rebuilt = true
         isOwner = flags.contains(.owner)
-        tookOver(old, &report)
-        isKnown = true
-        return
+        return finish(difference, &report)
       } catch {
         // EOPNOTSUPP or EINVAL: a kernel before 6.9. Owner without persist would take the table along when we stop: worse than none.
         guard !flags.isEmpty, error.code == EOPNOTSUPP || error.code == EINVAL, error.what.hasSuffix("add table") else {
           failed(error, &report)
-          if isolated(error, mutations) { continue }
+          if heldBack.take(error, mutations, outOf: &desired) { continue }
           throw error
         }
         log.notice("this kernel has no persistent owned tables; foreign edits are repaired instead of prevented")
@@ -275,23 +264,39 @@ public final class RulesetDriver {
     }
   }
 
-  // MARK: What the kernel refuses
-
-  private func isolated(_ error: RulesetError, _ mutations: [RulesetMutation]) -> Bool {
-    for index in error.refused where mutations.indices.contains(index) {
-      guard case .deletePredecessor(let table) = mutations[index] else { continue }
-      hasTakenOver = true
-      lingering = ["table \(table) cannot be taken over: \(error); stop the Felix that it belongs to, then restart this one"]
-      return true
-    }
-    return heldBack.take(error, mutations, outOf: &desired)
+  /// The kernel holds what is wished. What the difference leaves, and our predecessors, may go.
+  private func finish(_ difference: RulesetDifference, _ report: inout ApplyReport) {
+    isKnown = true
+    // The difference was all there is: what remained before is in it again.
+    remaining = []
+    let hasLeft = leave(difference.leavings, &report)
+    report.count(difference, hasLeft: hasLeft)
+    predecessors.takeOver(kernel, log, &report)
   }
 
-  /// All of the policies' chains that differ are held back, then let in again by halves until those are left that the kernel does not take.
+  /// A transaction of its own: a refusal is about nothing that is wished, so it neither holds anything back nor takes anything back.
+  private func leave(_ leavings: [RulesetMutation], _ report: inout ApplyReport) -> Bool {
+    do throws(RulesetError) {
+      try kernel.commit(leavings)
+      return true
+    } catch {
+      report.failures.append(error)
+      log.error("the kernel keeps what should go", metadata: ["error": "\(error)"])
+      let problem = "what no policy uses any more stays in the kernel, for it refuses to let it go: \(error); tried again at each resync"
+      if !remaining.contains(problem) { remaining.append(problem) }
+      return false
+    }
+  }
+
+  // MARK: What the kernel refuses
+
+  /// All of the policies' chains that differ are held back, then let in again by halves until those are left that the kernel does not
+  /// take.
   private func halve(_ error: RulesetError, _ report: inout ApplyReport) throws(RulesetError) {
     let found = try kernel.read() ?? KernelRuleset()
     let difference = RulesetDifference(from: found, to: desired)
-    let suspects = (Array(difference.newChains.keys) + difference.changedChains.keys).filter { desired.chains[$0]?.isPolicy ?? false }.sorted()
+    let suspects = (Array(difference.newChains.keys) + difference.changedChains.keys)
+      .filter { desired.chains[$0]?.isPolicy ?? false }.sorted()
     guard !suspects.isEmpty else { throw error }
     let wished = desired.chains
     for name in suspects { heldBack.take(chain: name, error, outOf: &desired) }
@@ -302,12 +307,11 @@ public final class RulesetDriver {
       for name in part { delta.chains[name] = wished[name] }
       let (held, before) = (heldBack, desired)
       delta = heldBack.merge(delta, in: desired)
-      let difference = RulesetDifference(delta, in: desired)
-      let mutations = difference.mutations(specs: desired.sets, single: heldBack.single)
+      // Chains come or change; nothing is removed, so nothing leaves afterwards.
+      let mutations = RulesetDifference(delta, in: desired).mutations(specs: desired.sets, single: heldBack.single)
       desired.apply(delta)
       do throws(RulesetError) {
         try kernel.commit(mutations)
-        try kernel.commit(difference.leavings)
       } catch {
         (heldBack, desired) = (held, before)
         guard part.count > 1 else { continue }
@@ -315,19 +319,5 @@ public final class RulesetDriver {
         parts += [part[middle...], part[..<middle]]
       }
     }
-  }
-
-  // MARK: Predecessors
-
-  private func taking(_ mutations: inout [RulesetMutation]) throws(RulesetError) -> [ForeignTable] {
-    let old = hasTakenOver ? [] : try kernel.present(predecessors)
-    mutations += old.map { .deletePredecessor($0) }
-    return old
-  }
-  private func tookOver(_ old: [ForeignTable], _ report: inout ApplyReport) {
-    hasTakenOver = true
-    guard !old.isEmpty else { return }
-    report.takenOver = old
-    log.notice("took over from Calico's Felix", metadata: ["tables": "\(old.map(\.description).joined(separator: ", "))"])
   }
 }

@@ -1,5 +1,6 @@
 /// What the driver needs of a kernel: read a table, commit a transaction, hear of other hands. The real one and the fake obey alike.
 
+import CLinux
 import Glibc
 public import NetlinkEdge
 import NetlinkMessages
@@ -42,6 +43,8 @@ public protocol RulesetKernel: AnyObject {
   func present(_ tables: [ForeignTable]) throws(RulesetError) -> [ForeignTable]
   /// All of it or nothing.
   func commit(_ mutations: [RulesetMutation]) throws(RulesetError)
+  /// Returns when no packet is under way any more that began before the last commit.
+  func waitForPackets()
   /// Takes what waits at the descriptor. True if the table may have been changed by another process.
   func takeNotifications() -> Bool
   /// Another process committed something beside the last transaction of ours, and we did not listen: read the table to know what.
@@ -51,6 +54,7 @@ public protocol RulesetKernel: AnyObject {
 }
 
 extension RulesetKernel {
+  public func waitForPackets() {}
   public var hasMissedNotifications: Bool { false }
   public var changesElsewhere: Int { 0 }
 }
@@ -127,6 +131,9 @@ public final class NetlinkRuleset: RulesetKernel {
     try send(transaction, mutations)
   }
 
+  /// A kernel that cannot tell (nohz_full) lets us go on at once.
+  public func waitForPackets() { _ = cl_wait_for_packets() }
+
   private func send(_ transaction: consuming RulesetTransaction, _ mutations: [RulesetMutation]) throws(RulesetError) {
     let origins = transaction.origins
     let results: [NetlinkError?]
@@ -135,8 +142,8 @@ public final class NetlinkRuleset: RulesetKernel {
     } catch {
       throw RulesetError(error)
     }
-    // The kernel goes on behind the first error to name more of them; the first is the cause. Of the others only those count that are about
-    // their own message: what does not exist, or has become too much, may follow from the first.
+    // The kernel goes on behind the first error to name more of them; the first is the cause. Of the others only those count that are
+    // about their own message: what does not exist, or has become too much, may follow from the first.
     guard let first = results.indices.first(where: { results[$0] != nil }), let error = results[first] else { return }
     let refused = results.indices.filter { $0 == first || results[$0].map { $0.code == EINVAL || $0.code == EOPNOTSUPP } ?? false }
     let what = origins[first].map { mutations[$0].description } ?? "ruleset transaction"
@@ -148,7 +155,8 @@ public final class NetlinkRuleset: RulesetKernel {
 
   public func present(_ tables: [ForeignTable]) throws(RulesetError) -> [ForeignTable] {
     do throws(NetlinkError) {
-      let found = try socket.dump(type: RulesetMessageType.getTable, what: "read tables", body: { $0.zeros(4) }) { _, body throws(WireError) in
+      let found = try socket.dump(type: RulesetMessageType.getTable, what: "read tables", body: { $0.zeros(4) }) {
+        _, body throws(WireError) in
         try RulesetReading.table(&body)
       }
       return tables.filter { table in found.contains { $0.family == table.family && $0.name == table.name } }

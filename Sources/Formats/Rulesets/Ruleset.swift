@@ -69,7 +69,8 @@ public enum RulesetMutation: Hashable, Sendable {
   case deleteSet(String)
   case addElements(set: String, SetSpec, [SetElement])
   case deleteElements(set: String, SetSpec, [SetElement])
-  /// Another program's table whose work ours takes over.
+  /// All rules of another program's table whose work ours takes over.
+  case flushPredecessor(ForeignTable)
   case deletePredecessor(ForeignTable)
 }
 
@@ -105,6 +106,7 @@ extension RulesetMutation: CustomStringConvertible {
     case .addSet(let name, let spec): "add \(spec.data == nil ? "set" : "map") \(name)"
     case .deleteSet(let name): "delete set \(name)"
     case .addElements(let set, let spec, let elements): "add \(Self.text(elements, spec)) to set \(set)"
+    case .flushPredecessor(let table): "flush table \(table)"
     case .deletePredecessor(let table): "delete table \(table)"
     case .deleteElements(let set, let spec, let elements): "delete \(Self.text(elements, spec)) from set \(set)"
     }

@@ -129,6 +129,9 @@ public struct RulesetTransaction {
         $0.attribute(1, text: table)
         $0.attribute(2, u32: flags.rawValue)
       }
+    case .flushPredecessor(let other):
+      // Without a chain it is about all of them.
+      message(T.deleteRule, [], isLast: isLast, family: other.family) { $0.attribute(1, text: other.name) }
     case .deletePredecessor(let other):
       message(T.deleteTable, [], isLast: isLast, family: other.family) { $0.attribute(1, text: other.name) }
     case .deleteTable: message(T.deleteTable, [], isLast: isLast) { $0.attribute(1, text: table) }

@@ -44,6 +44,8 @@ int cl_mount_shared(const char *target);
 int cl_mount_private_recursive(const char *target);
 int cl_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data);
 int cl_unmount_detached(const char *target);
+/// Returns when every processor has left what it was doing inside of the kernel's RCU sections, as a packet under way is.
+int cl_wait_for_packets(void);
 pid_t cl_gettid(void);
 int cl_set_parent_death_signal(int signal);
 int cl_set_process_name(const char *name);
