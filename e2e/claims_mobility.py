@@ -227,6 +227,8 @@ def moves(lab, how):
     loads = lab.workloads()
     mover = Mover(lab, "mover", "host3")
     clean = None
+    # How long the new host's routes stay preferred once the old one has let go: half a minute, unless somebody is in a hurry.
+    lab.apply("apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {name: default}\nspec: {liveMigrationRouteConvergenceTime: 1s}\n")
     try:
         with Echo(mover.namespace, tcp=[80], udp=[5000, 6001]) as echo, Echo(loads["db-1"].namespace, tcp=[5432]):
             start = home(lab, mover)
@@ -265,6 +267,7 @@ def moves(lab, how):
         return f"{sum(f.sent for f in connections)} requests in {len(connections)} connections, none lost; of {sum(f.sent for f in datagrams)} " \
             f"datagrams {sum(f.lost for f in datagrams)}; {forbidden.sent} forbidden ones kept out; longest gaps {', '.join(say)} ms"
     finally:
+        margay("delete", "felixconfiguration", "default", "--datastore", lab.datastore)
         if mover:
             mover.end()
 

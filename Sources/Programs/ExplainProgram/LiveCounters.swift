@@ -74,7 +74,7 @@ public struct LiveCounters: Sendable {
       guard let name = KeyOctets.interfaceName(endpoint.interfaceName) else { continue }
       for direction in Direction.allCases {
         let element = delta.elements[KernelNames.dispatch(direction)]?.added.first { $0.key == name }
-        if case .verdict(.goto(let chain))? = element?.data { host.groups[SideKey(endpoint: key, direction: direction)] = chain }
+        if case .verdict(.jump(let chain))? = element?.data { host.groups[SideKey(endpoint: key, direction: direction)] = chain }
       }
     }
     return host
